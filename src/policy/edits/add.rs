@@ -7,6 +7,7 @@ use super::check::is_reserved;
 use super::endpoint::MARK;
 use super::rules::{Rule, Rules};
 use super::widening::check_declared;
+use super::work::Work;
 
 /// Why a rule cannot be merged into another one.
 enum MergeFault {
@@ -33,16 +34,17 @@ pub(super) fn add_rule(
     name: &str,
     rule: &DynamicMessage,
     generation: Generation,
+    work: &mut Work,
 ) -> Result<(), String> {
     let mut given = Rule::read(rule.clone());
     given.normalize();
     given.set_default_name(name);
     if let Some(kept) = rules.by_name.get_mut(name) {
-        *kept = merged(kept, &given, generation).map_err(MergeFault::into_text)?;
+        *kept = merged(kept, &given, generation, work).map_err(MergeFault::into_text)?;
         return Ok(());
     }
     if let Some((_, kept)) = overlapping_rule(rules, &given, generation) {
-        match merged(kept, &given, generation) {
+        match merged(kept, &given, generation, work) {
             Ok(merged) => {
                 *kept = merged;
                 return Ok(());
@@ -75,7 +77,13 @@ fn overlapping_rule<'a>(
 }
 
 /// Returns a rule with the new parts of another one.
-fn merged(kept: &Rule, given: &Rule, generation: Generation) -> Result<Rule, MergeFault> {
+fn merged(
+    kept: &Rule,
+    given: &Rule,
+    generation: Generation,
+    work: &mut Work,
+) -> Result<Rule, MergeFault> {
+    work.count_merge(kept, given).map_err(MergeFault::Other)?;
     let mut endpoints = kept.endpoints.clone();
     for new in &given.endpoints {
         match endpoints.iter_mut().find(|known| known.overlaps(new)) {

@@ -1,11 +1,14 @@
 //! Coverage: whether an endpoint already allows what another one allows, as gateways compare them.
 //!
 //! Generation 0.1 compares one port at a time, and a value that is not set requires nothing.
+//!
+//! Invariant: two endpoints are compared at most once apart from their ports, however many ports they have.
+
+use std::collections::HashSet;
 
 use shoreguard_proto::release::Generation;
 
 use super::endpoint::{Endpoint, MARK};
-use super::parts;
 
 /// The part of an endpoint that is compared: one port, or `None` for the endpoint as a whole.
 pub(super) type Unit = Option<u32>;
@@ -23,7 +26,7 @@ const EQUAL_FIELDS: [&str; 6] = [
 const BODY_BYTES: &str = "json_rpc_max_body_bytes";
 
 /// Returns the parts of an endpoint that are compared.
-pub(super) fn units(endpoint: &Endpoint, generation: Generation) -> Vec<Unit> {
+fn units(endpoint: &Endpoint, generation: Generation) -> Vec<Unit> {
     match generation {
         Generation::V0_1 if !endpoint.ports().is_empty() => {
             endpoint.ports().iter().copied().map(Some).collect()
@@ -32,25 +35,64 @@ pub(super) fn units(endpoint: &Endpoint, generation: Generation) -> Vec<Unit> {
     }
 }
 
-/// Returns whether an endpoint allows what another one allows.
-pub(super) fn covers(
+/// Returns the parts of an endpoint that none of `known` covers. `covers_rest` says whether an endpoint covers it apart
+/// from the ports.
+pub(super) fn uncovered<'a>(
+    known: impl Iterator<Item = &'a Endpoint>,
+    wanted: &Endpoint,
+    generation: Generation,
+    covers_rest: impl Fn(&Endpoint) -> bool,
+) -> Vec<Unit> {
+    let units = units(wanted, generation);
+    let mut left: HashSet<Unit> = units.iter().copied().collect();
+    for known in known.filter(|known| known.is_at(wanted)) {
+        if left.is_empty() {
+            break;
+        }
+        let covered = with_ports_of(known, wanted, &left, generation);
+        if !covered.is_empty() && covers_rest(known) {
+            left.retain(|unit| !covered.contains(unit));
+        }
+    }
+    units.into_iter().filter(|unit| left.contains(unit)).collect()
+}
+
+/// Returns which of these parts of `wanted` have only ports of `known`.
+fn with_ports_of(
     known: &Endpoint,
     wanted: &Endpoint,
-    unit: Unit,
+    left: &HashSet<Unit>,
+    generation: Generation,
+) -> HashSet<Unit> {
+    match generation {
+        Generation::V0_0 if !has_ports_of(known, wanted) => HashSet::new(),
+        // An endpoint without ports has no other part.
+        Generation::V0_1 if !left.contains(&None) => {
+            known.ports().iter().copied().map(Some).filter(|unit| left.contains(unit)).collect()
+        }
+        Generation::V0_0 | Generation::V0_1 => HashSet::from([None]),
+    }
+}
+
+/// Returns whether an endpoint has all ports of another one.
+pub(super) fn has_ports_of(known: &Endpoint, wanted: &Endpoint) -> bool {
+    let ports: HashSet<u32> = known.ports().iter().copied().collect();
+    wanted.ports().iter().all(|port| ports.contains(port))
+}
+
+/// Returns whether an endpoint allows what another one allows, apart from the ports.
+pub(super) fn covers_apart_from_ports(
+    known: &Endpoint,
+    wanted: &Endpoint,
     generation: Generation,
 ) -> bool {
-    let has_ports = match generation {
-        Generation::V0_0 => wanted.ports().iter().all(|port| known.ports().contains(port)),
-        Generation::V0_1 => unit.is_none_or(|port| known.ports().contains(&port)),
-    };
-    has_ports
-        && known.is_at(wanted)
+    known.is_at(wanted)
         && known.has_equal_contract(wanted)
-        && has_lists(known, wanted)
         && match generation {
             Generation::V0_0 => has_equal_values(known, wanted),
             Generation::V0_1 => has_required_values(known, wanted),
         }
+        && has_lists(known, wanted)
 }
 
 /// Whether the lists and flags of an endpoint include those of another one.
@@ -58,9 +100,9 @@ fn has_lists(known: &Endpoint, wanted: &Endpoint) -> bool {
     let lists = ["rules", "deny_rules", "allowed_ips"];
     let flags =
         ["allow_encoded_slash", "websocket_credential_rewrite", "request_body_credential_rewrite"];
-    lists.iter().all(|name| parts::includes(known.list(name), wanted.list(name)))
-        && flags.iter().all(|name| known.flag(name) || !wanted.flag(name))
+    flags.iter().all(|name| known.flag(name) || !wanted.flag(name))
         && has_required(known, wanted, "access")
+        && lists.iter().all(|name| known.includes(wanted, name))
 }
 
 /// Whether a value is equal or not required.

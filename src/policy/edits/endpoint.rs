@@ -120,9 +120,35 @@ impl Endpoint {
         self.host == other.host && self.path == other.path
     }
 
-    /// Returns whether two endpoints have host and path in common, and a port.
+    /// Returns what places an endpoint: its host, as it is compared, and its path.
+    pub(super) fn place(&self) -> (&str, &str) {
+        (&self.host, &self.path)
+    }
+
+    /// Returns 1 and the number of the ports, rules and addresses that the endpoint lists.
+    pub(super) fn parts(&self) -> usize {
+        let lists = ["rules", "deny_rules", "allowed_ips"].map(|name| self.list(name).len());
+        1 + self.ports.len() + lists.iter().sum::<usize>()
+    }
+
+    /// Returns whether a list has all items of that of another endpoint.
+    pub(super) fn includes(&self, other: &Self, name: &str) -> bool {
+        parts::includes(&self.message, &other.message, name)
+    }
+
+    /// Returns whether the endpoint is as it was, and covers itself: not if it has options of MCP only.
+    pub(super) fn is_unchanged(&self, before: &Self) -> bool {
+        self.message == before.message && self.has_equal_contract(before)
+    }
+
+    /// Returns whether two endpoints have host and path in common, and a port. The other one is normalized.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
-        self.is_at(other) && self.ports.iter().any(|port| other.ports.contains(port))
+        self.is_at(other) && self.shared_port(other).is_some()
+    }
+
+    /// Returns the first port that a normalized endpoint has as well.
+    fn shared_port(&self, other: &Self) -> Option<u32> {
+        self.ports.iter().copied().find(|port| other.ports.binary_search(port).is_ok())
     }
 
     /// Returns whether the endpoint has a host.
@@ -135,13 +161,13 @@ impl Endpoint {
         self.has_host(host) && self.ports.contains(&port)
     }
 
-    /// Merges another endpoint, which this one overlaps. Values that are already set are kept, lists are extended.
+    /// Merges another endpoint, which is normalized and which this one overlaps. Values that are already set are kept, lists are extended.
     ///
     /// # Errors
     /// Why they cannot be merged.
     pub(super) fn merge(&mut self, given: &Self, generation: Generation) -> Result<(), String> {
-        let shared = self.ports.iter().find(|port| given.ports.contains(port));
-        let port = shared.or(given.ports.first()).copied().unwrap_or(0);
+        let first = given.ports.first().copied();
+        let port = self.shared_port(given).or(first).unwrap_or(0);
         let becomes_mcp = self.becomes_mcp(given);
         if !becomes_mcp && !self.has_equal_contract(given) {
             let host = self.shown_host();

@@ -8,6 +8,7 @@
 //! - either all edits are applied or none;
 //! - the result is what a gateway makes of the same operations, except that no edit lifts a mark of the base;
 //! - what is to be removed and does not exist is ignored;
+//! - the time of a change is bounded: see `work`;
 //! - a refusal names the field of the edit, or the document and the path in it.
 
 mod add;
@@ -22,6 +23,7 @@ mod sections;
 mod target;
 mod widening;
 mod wire;
+mod work;
 
 use prost_reflect::{DynamicMessage, Value};
 use serde::{Deserialize, Serialize};
@@ -32,6 +34,7 @@ pub use self::target::{EditTarget, ExactTarget};
 use self::check::Fault;
 use self::endpoint::Endpoint;
 use self::rules::Rules;
+use self::work::Work;
 use super::Policy;
 use crate::error::Error;
 
@@ -149,9 +152,14 @@ impl Edit {
         }
     }
 
-    fn apply(&self, rules: &mut Rules, generation: Generation) -> Result<(), String> {
+    fn apply(
+        &self,
+        rules: &mut Rules,
+        generation: Generation,
+        work: &mut Work,
+    ) -> Result<(), String> {
         match &self.change {
-            Change::AddRule(name, rule) => add::add_rule(rules, name, rule, generation)?,
+            Change::AddRule(name, rule) => add::add_rule(rules, name, rule, generation, work)?,
             Change::RemoveRule(name) => {
                 rules.by_name.remove(name);
             }
@@ -167,12 +175,14 @@ impl Edit {
                         "has a target that allows nothing by method ({host}:{port}): add `access` or allow rules first"
                     ));
                 }
+                work.count_addition(endpoint)?;
                 endpoint.append_new("deny_rules", given);
             }
             Change::AddAllowRules(target, given) => {
                 let (endpoint, port) = target.find(rules)?;
                 endpoint.check_has_methods(port)?;
                 endpoint.expand_access(port)?;
+                work.count_addition(endpoint)?;
                 endpoint.append_new("rules", given);
             }
             Change::RemoveBinary { rule_name, path } => {
@@ -196,6 +206,7 @@ impl Policy {
     pub fn edited(&self, edits: &[Edit]) -> Result<Self, Error> {
         let base = self.clone().require_known()?;
         let mut rules = Rules::of(&base.message);
+        let mut work = Work::of_change();
         for edit in edits {
             let refuse = |why: String| edit.refusal(Fault::from(why));
             if let Some(generation) = edit.generation.filter(|known| *known != self.generation) {
@@ -203,7 +214,7 @@ impl Policy {
                 let why = format!("is of generation {generation}, and the policy is of {own}");
                 return Err(refuse(why));
             }
-            edit.apply(&mut rules, self.generation).map_err(refuse)?;
+            edit.apply(&mut rules, self.generation, &mut work).map_err(refuse)?;
         }
         let edited = Self::canonical(self.generation, rules.into_policy());
         let edited = edited.map_err(Error::internal)?.with_marks_of(&base)?;

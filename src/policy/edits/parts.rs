@@ -6,6 +6,9 @@ use prost_reflect::{DynamicMessage, ReflectMessage, Value};
 
 use super::super::{schema, write};
 
+/// Maximum number of comparisons of the items of two lists with each other. Longer lists are compared by their texts.
+const COMPARED_MAX: usize = 1_024;
+
 /// Returns the value of a field; `None` if it is not set, or if the generation does not have it.
 pub(super) fn value<'a>(message: &'a DynamicMessage, name: &str) -> Option<&'a Value> {
     message.fields().find(|(field, _)| field.name() == name).map(|(_, value)| value)
@@ -100,7 +103,14 @@ pub(super) fn remove_repeated(message: &mut DynamicMessage, name: &str) {
     }
 }
 
-/// Returns whether a list has all items of another one.
-pub(super) fn includes(known: &[Value], wanted: &[Value]) -> bool {
-    wanted.iter().all(|item| known.contains(item))
+/// Returns whether a list has all items of that of another message.
+pub(super) fn includes(known: &DynamicMessage, wanted: &DynamicMessage, name: &str) -> bool {
+    let (has, needs) = (list(known, name), list(wanted, name));
+    let Some(field) = known.descriptor().get_field_by_name(name) else { return needs.is_empty() };
+    if has.len().saturating_mul(needs.len()) <= COMPARED_MAX {
+        return needs.iter().all(|item| has.contains(item));
+    }
+    // As in `append_new`.
+    let has: HashSet<String> = has.iter().map(|item| write::text(&field, item)).collect();
+    needs.iter().all(|item| has.contains(&write::text(&field, item)))
 }

@@ -1,6 +1,6 @@
 //! The network rules of a policy, taken apart: what identifies an endpoint or a binary is read once per rule.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use prost_reflect::{DynamicMessage, MapKey, Value};
 
@@ -110,17 +110,24 @@ impl Rule {
 
     /// Adds the binaries that are new. In the gateway's merge, a binary without the mark lifts that of a known one.
     pub(super) fn append_binaries(&mut self, given: &[Binary]) {
+        let mut positions: HashMap<String, usize> = HashMap::new();
+        for (at, known) in self.binaries.iter().enumerate() {
+            positions.entry(known.path.clone()).or_insert(at);
+        }
         for binary in given {
-            match self.binaries.iter_mut().find(|known| known.path == binary.path) {
-                Some(known) => parts::lower(&mut known.message, &binary.message, HARNESS),
-                None => self.binaries.push(binary.clone()),
+            let known = positions.get(&binary.path).and_then(|at| self.binaries.get_mut(*at));
+            if let Some(known) = known {
+                parts::lower(&mut known.message, &binary.message, HARNESS);
+            } else {
+                positions.insert(binary.path.clone(), self.binaries.len());
+                self.binaries.push(binary.clone());
             }
         }
     }
 
-    /// Returns whether the rule names a binary.
-    pub(super) fn names(&self, path: &str) -> bool {
-        self.binaries.iter().any(|binary| binary.path == path)
+    /// Returns the paths of the binaries.
+    pub(super) fn binary_paths(&self) -> HashSet<&str> {
+        self.binaries.iter().map(|binary| binary.path.as_str()).collect()
     }
 }
 

@@ -1,5 +1,7 @@
 //! The endpoint whose allow or deny rules an edit extends.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::check::{self, Fault, is_reserved};
@@ -127,8 +129,9 @@ impl ExactTarget {
             )
         };
         let rule = rules.by_name.get_mut(name).ok_or_else(missing)?;
-        self.check_scope(rule)?;
-        let found = rule.endpoints.iter_mut().find(|endpoint| self.matches(endpoint));
+        let wanted: HashSet<u32> = ports.iter().copied().collect();
+        self.check_scope(rule, &wanted)?;
+        let found = rule.endpoints.iter_mut().find(|endpoint| self.matches(endpoint, &wanted));
         let endpoint = found.ok_or_else(missing)?;
         let (affected, declared) = (sorted(endpoint.ports().to_vec()), sorted(ports.clone()));
         if affected != declared {
@@ -139,18 +142,18 @@ impl ExactTarget {
         Ok(endpoint)
     }
 
-    fn matches(&self, endpoint: &Endpoint) -> bool {
+    fn matches(&self, endpoint: &Endpoint, ports: &HashSet<u32>) -> bool {
         endpoint.has_host(&self.host)
-            && endpoint.ports().iter().any(|port| self.ports.contains(port))
+            && endpoint.ports().iter().any(|port| ports.contains(port))
             && self.path.as_ref().is_none_or(|path| endpoint.path() == path)
     }
 
     /// Refuses a target that matches several endpoints, or that does not name all binaries of the rule.
-    fn check_scope(&self, rule: &Rule) -> Result<(), String> {
+    fn check_scope(&self, rule: &Rule, ports: &HashSet<u32>) -> Result<(), String> {
         let name = &self.rule_name;
-        let matching = rule.endpoints.iter().filter(|endpoint| self.matches(endpoint));
+        let matching = rule.endpoints.iter().filter(|endpoint| self.matches(endpoint, ports));
         let paths = sorted(matching.map(|endpoint| endpoint.path().to_owned()).collect());
-        let count = rule.endpoints.iter().filter(|endpoint| self.matches(endpoint)).count();
+        let count = rule.endpoints.iter().filter(|endpoint| self.matches(endpoint, ports)).count();
         if count > 1 {
             return Err(format!(
                 "has a target that matches {count} endpoints of the rule `{name}`, with the paths {paths:?}: declare \

@@ -1,8 +1,11 @@
 //! Refuses a merge that grants a program an endpoint that the edit does not declare for it.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
+
 use shoreguard_proto::release::Generation;
 
-use super::coverage::{Unit, covers, units};
+use super::coverage::{Unit, covers_apart_from_ports, has_ports_of, uncovered};
 use super::endpoint::{Endpoint, MARK};
 use super::rules::Rule;
 
@@ -32,26 +35,22 @@ pub(super) fn check_declared(
 ) -> Result<(), String> {
     let grant = new_binaries(kept, given, generation);
     let missing = undeclared_binaries(kept, given);
-    for endpoint in merged {
+    for (at, endpoint) in merged.iter().enumerate() {
         let host = endpoint.shown_host();
-        let units = units(endpoint, generation);
-        let declared = declarations(given, endpoint, generation);
-        let is_declared =
-            |unit: Unit| declared.iter().any(|known| covers(known, endpoint, unit, generation));
-        let undeclared: Vec<Unit> =
-            units.iter().copied().filter(|unit| !is_declared(*unit)).collect();
-        if let Some(grant) = grant.as_ref().filter(|_| !undeclared.is_empty()) {
-            let ports = shown_ports(endpoint, &undeclared);
-            return Err(format!(
-                "would give {grant} access to {host} on ports {ports:?}, which it does not declare"
-            ));
+        if let Some(grant) = &grant {
+            let undeclared = undeclared_units(given, endpoint, generation);
+            if !undeclared.is_empty() {
+                let ports = shown_ports(endpoint, &undeclared);
+                return Err(format!(
+                    "would give {grant} access to {host} on ports {ports:?}, which it does not declare"
+                ));
+            }
         }
-        let changed: Vec<Unit> = units
-            .into_iter()
-            .filter(|unit| is_changed(kept, endpoint, *unit, generation))
-            .collect();
-        let unnamed: Vec<Unit> =
-            changed.iter().copied().filter(|unit| !names_unit(given, endpoint, *unit)).collect();
+        if kept.endpoints.get(at).is_some_and(|before| endpoint.is_unchanged(before)) {
+            continue;
+        }
+        let changed = changed_units(kept, endpoint, generation);
+        let unnamed = unnamed_units(given, endpoint, &changed);
         if generation == Generation::V0_1 && !unnamed.is_empty() {
             let ports = shown_ports(endpoint, &unnamed);
             return Err(format!(
@@ -86,7 +85,8 @@ fn new_binaries(kept: &Rule, given: &Rule, generation: Generation) -> Option<Str
     if given.binaries.is_empty() {
         return (generation == Generation::V0_1).then(|| "every binary".to_owned());
     }
-    let new = given.binaries.iter().find(|binary| !kept.names(&binary.path))?;
+    let known = kept.binary_paths();
+    let new = given.binaries.iter().find(|binary| !known.contains(binary.path.as_str()))?;
     Some(format!("the binary `{}`", new.path))
 }
 
@@ -98,44 +98,60 @@ fn undeclared_binaries(kept: &Rule, given: &Rule) -> Vec<String> {
     if kept.binaries.is_empty() {
         return vec!["that the rule applies to every binary".to_owned()];
     }
-    let missing = kept.binaries.iter().filter(|binary| !given.names(&binary.path));
+    let declared = given.binary_paths();
+    let missing = kept.binaries.iter().filter(|binary| !declared.contains(binary.path.as_str()));
     missing.map(|binary| format!("`{}`", binary.path)).collect()
 }
 
-/// Whether a part of an endpoint differs from what the rule had before.
-fn is_changed(kept: &Rule, merged: &Endpoint, unit: Unit, generation: Generation) -> bool {
-    let is_same = |known: &Endpoint| {
-        let has_same_mark = match generation {
-            Generation::V0_0 => true,
-            Generation::V0_1 => known.flag(MARK) == merged.flag(MARK),
-        };
-        has_same_mark
-            && covers(known, merged, unit, generation)
-            && covers(merged, known, unit, generation)
-    };
-    !kept.endpoints.iter().any(is_same)
-}
-
-/// Whether an edit names a port of an endpoint.
-fn names_unit(given: &Rule, merged: &Endpoint, unit: Unit) -> bool {
-    given.endpoints.iter().any(|declared| {
-        declared.is_at(merged) && unit.is_none_or(|port| declared.ports().contains(&port))
+/// Returns the parts of an endpoint that an edit does not declare.
+fn undeclared_units(given: &Rule, merged: &Endpoint, generation: Generation) -> Vec<Unit> {
+    uncovered(given.endpoints.iter(), merged, generation, |declared| {
+        let declared = as_declared(declared, merged, generation);
+        covers_apart_from_ports(&declared, merged, generation)
     })
 }
 
-/// Returns the endpoints that an edit declares at the place of an endpoint, as they are compared with it.
-fn declarations(given: &Rule, merged: &Endpoint, generation: Generation) -> Vec<Endpoint> {
-    let same = given.endpoints.iter().filter(|declared| declared.is_at(merged));
-    let mut declared: Vec<Endpoint> = same.cloned().collect();
-    if generation == Generation::V0_1 {
-        for endpoint in &mut declared {
-            if endpoint.list("rules").is_empty() {
-                endpoint.fill(merged, "access");
-            }
-            for name in KEPT_FIELDS {
-                endpoint.fill(merged, name);
-            }
-        }
+/// Returns the parts of an endpoint that differ from what the rule had before.
+fn changed_units(kept: &Rule, merged: &Endpoint, generation: Generation) -> Vec<Unit> {
+    uncovered(kept.endpoints.iter(), merged, generation, |known| {
+        let has_same_rest = match generation {
+            Generation::V0_0 => has_ports_of(merged, known),
+            Generation::V0_1 => known.flag(MARK) == merged.flag(MARK),
+        };
+        has_same_rest
+            && covers_apart_from_ports(known, merged, generation)
+            && covers_apart_from_ports(merged, known, generation)
+    })
+}
+
+/// Returns which of these parts of an endpoint an edit does not name.
+fn unnamed_units(given: &Rule, merged: &Endpoint, units: &[Unit]) -> Vec<Unit> {
+    if units.is_empty() {
+        return Vec::new();
     }
-    declared
+    let mut at_place = given.endpoints.iter().filter(|declared| declared.is_at(merged)).peekable();
+    let is_named = at_place.peek().is_some();
+    let ports: HashSet<u32> =
+        at_place.flat_map(|declared| declared.ports().iter().copied()).collect();
+    let names = |unit: Unit| is_named && unit.is_none_or(|port| ports.contains(&port));
+    units.iter().copied().filter(|unit| !names(*unit)).collect()
+}
+
+/// Returns a declared endpoint as it is compared with the merged one at the same place.
+fn as_declared<'a>(
+    declared: &'a Endpoint,
+    merged: &Endpoint,
+    generation: Generation,
+) -> Cow<'a, Endpoint> {
+    if generation == Generation::V0_0 {
+        return Cow::Borrowed(declared);
+    }
+    let mut declared = declared.clone();
+    if declared.list("rules").is_empty() {
+        declared.fill(merged, "access");
+    }
+    for name in KEPT_FIELDS {
+        declared.fill(merged, name);
+    }
+    Cow::Owned(declared)
 }

@@ -267,3 +267,27 @@ fn a_base_with_a_part_that_this_server_does_not_know_is_not_edited() {
     let why = base.edited(&[]).unwrap_err().to_string();
     assert!(why.contains("field 99"), "{why}");
 }
+
+/// Returns a rule with an endpoint for each of these ports of a host.
+fn rule_of_ports(host: &str, ports: std::ops::Range<u32>) -> String {
+    let endpoints: Vec<String> =
+        ports.map(|port| format!("{{host: {host}, port: {port}}}")).collect();
+    let endpoints = endpoints.join(", ");
+    format!("version: 1\nnetwork_policies:\n  web:\n    endpoints: [{endpoints}]\n")
+}
+
+/// Each endpoint counts as itself and its port, for each endpoint at the place: 2 * 707 * 707 is below the limit.
+#[test]
+fn t16_a_merge_that_needs_too_many_comparisons_is_refused() {
+    for generation in Generation::ALL {
+        let base = read(generation, &rule_of_ports("a.example", 1..355));
+        let merged = merge(&base, &rule_of_ports("A.example", 355..708)).unwrap();
+        assert_eq!(merged.to_yaml().matches("port: ").count(), 707);
+        let refused = merge(&base, &rule_of_ports("A.example", 355..709)).unwrap_err();
+        let (refused, path) =
+            (refused.to_string(), "`network_policies.web` needs more than 1000000 comparisons");
+        assert!(refused.contains(path), "{refused}");
+        // What is at another place is not compared.
+        merge(&base, &rule_of_ports("b.example", 355..709)).unwrap();
+    }
+}
