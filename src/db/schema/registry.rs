@@ -80,6 +80,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    gateway_former_endpoints (gateway_id, endpoint) {
+        gateway_id -> BigInt,
+        endpoint -> Text,
+    }
+}
+
+diesel::table! {
     gateway_states (id) {
         id -> BigInt,
         gateway_id -> BigInt,
@@ -106,3 +113,4 @@ diesel::joinable!(gateway_budgets -> gateways (gateway_id));
 diesel::joinable!(gateway_states -> gateways (gateway_id));
 diesel::joinable!(gateway_certificates -> gateways (gateway_id));
 diesel::joinable!(gateway_labels -> gateways (gateway_id));
+diesel::allow_tables_to_appear_in_same_query!(gateways, gateway_former_endpoints);

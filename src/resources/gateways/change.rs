@@ -259,6 +259,9 @@ pub async fn update(
                 let row = row.ok_or_else(missing)?;
                 etag::check(given_etag, row.version, ResourceKind::Gateway, &name)?;
                 check_label_change(&change, &row, global)?;
+                if change.endpoint.as_ref().is_some_and(|new| new.display() != row.endpoint) {
+                    domain::keep_former_endpoint(tx, id, &row.endpoint).await?;
+                }
                 change_row(ctx, tx, &change, row).await
             },
         )

@@ -33,6 +33,9 @@ use crate::upstream::targets;
 /// Number of the gateways of one endpoint that are read at once to find those with a rule in force.
 const SECOND_NAMES_MAX: usize = 50;
 
+/// Maximum number of former endpoints of a gateway that are kept.
+const FORMER_ENDPOINTS_MAX: i64 = 100;
+
 /// A validated gateway to register.
 #[derive(Debug)]
 pub struct NewGateway {
@@ -158,8 +161,8 @@ pub(super) async fn check_addresses(
     Ok(())
 }
 
-/// Refuses the endpoint of another gateway with pins or workflows, which would not apply to writes under a second name
-/// (T01). `own` is the gateway that gets the endpoint. Takes the locks of the others with rules, so it precedes the lock
+/// Refuses an endpoint of another gateway with pins or workflows, which would not apply to writes under a second name, also
+/// one that it had under a rule (T01). `own` is the gateway that gets the endpoint. Takes the locks of the others with rules, so it precedes the lock
 /// of a row. A rule that is stored for another gateway meanwhile counts as stored after this change.
 pub(super) async fn check_second_name(
     ctx: &Ctx,
@@ -180,7 +183,7 @@ pub(super) async fn check_second_name(
             let checked = gate::check_in(ctx, conn, (*id, name), &call).await;
             checked.map_err(|error| {
                 if let Error::Explained { reason: reason @ Reason::Governed, why, facts } = error {
-                    let why = format!("gateway `{name}` has this endpoint: {why}");
+                    let why = format!("gateway `{name}` has or had this endpoint: {why}");
                     return Error::explained(reason, why, facts);
                 }
                 error
@@ -192,6 +195,28 @@ pub(super) async fn check_second_name(
             Some(_) | None => return Ok(()),
         }
     }
+}
+
+/// Keeps an endpoint that a gateway loses, if a pin or workflow may apply to it: under another name, writes to this
+/// endpoint would not be subject to it (T01). Its row is locked.
+pub(super) async fn keep_former_endpoint(
+    conn: &mut Conn,
+    id: GatewayId,
+    endpoint: &str,
+) -> Result<(), Error> {
+    let before = GatewayId(id.get() - 1);
+    let governed = store::governed_at_endpoint(conn, endpoint, before, 1).await?;
+    if governed.first().is_none_or(|(found, _)| *found != id) {
+        return Ok(());
+    }
+    if store::count_former_endpoints(conn, id).await? >= FORMER_ENDPOINTS_MAX {
+        let why = format!(
+            "the gateway has had {FORMER_ENDPOINTS_MAX} endpoints under pins or workflows: remove them before it gets \
+             another one"
+        );
+        return Err(Error::refused(Reason::Governed, why));
+    }
+    store::keep_former_endpoint(conn, id, endpoint).await
 }
 
 fn check_not_forbidden(found: &Result<Probe, Error>) -> Result<(), Error> {

@@ -11,7 +11,10 @@ use crate::access::principal::PrincipalId;
 use crate::access::snapshot::VisibleGateways;
 use crate::clock::Timestamp;
 use crate::db::cached::cached;
-use crate::db::schema::{approval_workflows as w, gateway_labels, gateways, policy_pins as p};
+use crate::db::schema::{
+    approval_workflows as w, gateway_former_endpoints as f, gateway_labels, gateways,
+    policy_pins as p,
+};
 use crate::db::types::GatewayId;
 use crate::db::{Conn, OpeningConn, on_conn};
 use crate::error::Error;
@@ -82,8 +85,8 @@ pub async fn name_by_endpoint(conn: &mut Conn, endpoint: &str) -> Result<Option<
         .optional())?)
 }
 
-/// Returns the ids and names of the gateways with this endpoint to which a pin or a workflow may apply, in the order of
-/// their registration, after an id, at most `limit`.
+/// Returns the ids and names of the gateways to which a pin or a workflow may apply and that have this endpoint or had it
+/// under a rule, in the order of their registration, after an id, at most `limit`.
 pub async fn governed_at_endpoint(
     conn: &mut Conn,
     endpoint: &str,
@@ -96,8 +99,11 @@ pub async fn governed_at_endpoint(
         let of_gateway =
             w::gateway_name.is_null().or(w::gateway_name.eq(gateways::name.nullable()));
         let governed = exists(w::table.filter(of_gateway));
+        let of_other = f::gateway_id.eq(gateways::id).and(f::endpoint.eq(endpoint));
+        let had_endpoint = exists(f::table.filter(of_other));
         gateways::table
-            .filter(gateways::endpoint.eq(endpoint).and(gateways::id.gt(after.get())))
+            .filter(gateways::endpoint.eq(endpoint).or(had_endpoint))
+            .filter(gateways::id.gt(after.get()))
             .filter(pinned.or(governed))
             .select((gateways::id, gateways::name))
             .order(gateways::id)
@@ -106,6 +112,26 @@ pub async fn governed_at_endpoint(
             .await
     })?;
     Ok(found.into_iter().map(|(id, name)| (GatewayId(id), name)).collect())
+}
+
+/// Stores an endpoint that a gateway no longer has.
+pub async fn keep_former_endpoint(
+    conn: &mut Conn,
+    id: GatewayId,
+    endpoint: &str,
+) -> Result<(), Error> {
+    let row = (f::gateway_id.eq(id.get()), f::endpoint.eq(endpoint));
+    on_conn!(conn, |c| diesel::insert_into(f::table)
+        .values(row)
+        .on_conflict_do_nothing()
+        .execute(c)
+        .await)?;
+    Ok(())
+}
+
+/// Returns the number of the stored former endpoints of a gateway.
+pub async fn count_former_endpoints(conn: &mut Conn, id: GatewayId) -> Result<i64, Error> {
+    Ok(on_conn!(conn, |c| f::table.filter(f::gateway_id.eq(id.get())).count().get_result(c).await)?)
 }
 
 /// Returns the ids and names of the gateways that a caller can see.

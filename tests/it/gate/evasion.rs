@@ -23,6 +23,7 @@ server_tests! {
     t09_the_gateway_gets_the_callers_bytes_or_our_encoding_under_a_rule,
     g08_a_workflow_of_a_selector_refuses_changes_on_every_gateway,
     t01_a_gateway_with_a_rule_gets_no_second_name,
+    t01_a_former_endpoint_of_a_gateway_with_a_rule_gets_no_second_name,
 }
 
 server_tests_without_jobs! {
@@ -181,6 +182,45 @@ async fn t01_a_gateway_with_a_rule_gets_no_second_name(sg: TestServer) {
     stored::execute(&sg, "DELETE FROM approval_workflows").await;
     gateways.register_gateway(register("again")).await.unwrap();
     gateways.update_gateway(update("other")).await.unwrap();
+    sg.finish().await;
+    scene.simulator.stop().await;
+}
+
+async fn t01_a_former_endpoint_of_a_gateway_with_a_rule_gets_no_second_name(sg: TestServer) {
+    let (name, generation) = GATEWAYS[1];
+    let scene = Scene::start(&sg, name, generation).await;
+    let endpoint = scene.simulator.addr().to_string();
+    let mut gateways = scene.caller.gateways();
+    let register = pb::RegisterGatewayRequest {
+        name: "again".to_owned(),
+        endpoint: endpoint.clone(),
+        scheme: pb::GatewayScheme::Http.into(),
+        ..Default::default()
+    };
+    let update = |to: &str| pb::UpdateGatewayRequest {
+        gateway: name.to_owned(),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["endpoint".to_owned()] }),
+        endpoint: to.to_owned(),
+        ..Default::default()
+    };
+    scene.pin(None, &sg).await;
+    gateways.update_gateway(update("127.0.0.1:1")).await.unwrap();
+    let refused = gateways.register_gateway(register.clone()).await;
+    let refused = assert_refused!(refused, FailedPrecondition, "GOVERNED");
+    assert!(refused.message().contains(name), "{refused:?}");
+    gateways.update_gateway(update(&endpoint)).await.expect("its own former endpoint");
+    gateways.update_gateway(update("127.0.0.1:1")).await.unwrap();
+    // With those two, 99 are kept.
+    let row = |n: i32| format!("SELECT id, 'former{n}:1' FROM gateways WHERE name = '{name}'");
+    let rows: Vec<String> = (2..99).map(row).collect();
+    let insert = "INSERT INTO gateway_former_endpoints (gateway_id, endpoint)";
+    stored::execute(&sg, &format!("{insert} {}", rows.join(" UNION ALL "))).await;
+    gateways.update_gateway(update("127.0.0.1:2")).await.expect("kept already");
+    gateways.update_gateway(update("127.0.0.1:3")).await.expect("the 100th");
+    let refused = gateways.update_gateway(update("127.0.0.1:4")).await;
+    assert_refused!(refused, FailedPrecondition, "GOVERNED");
+    stored::execute(&sg, "DELETE FROM policy_pins").await;
+    gateways.register_gateway(register).await.unwrap();
     sg.finish().await;
     scene.simulator.stop().await;
 }
