@@ -392,6 +392,11 @@ async fn audit_entries_are_listed_open_first_then_by_close_time(sg: TestServer) 
     sg.finish().await;
 }
 
+/// Returns the last time that a request can have.
+fn last_time() -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: 253_402_300_799, nanos: 999_999_999 }
+}
+
 async fn every_filter_narrows_the_list_of_audit_entries(sg: TestServer) {
     let all = some_entries(&sg).await;
     let (entries, _) = list(&sg, all.clone()).await;
@@ -426,6 +431,10 @@ async fn every_filter_narrows_the_list_of_audit_entries(sg: TestServer) {
             vec!["open-2", "open-1", "long", "denied", "short"],
         ),
         (pb::ListAuditEntriesRequest { until_time: at, ..all.clone() }, vec![]),
+        (
+            pb::ListAuditEntriesRequest { until_time: Some(last_time()), ..all.clone() },
+            vec!["open-2", "open-1", "long", "denied", "short"],
+        ),
         (
             pb::ListAuditEntriesRequest {
                 until_time: at.map(|at| prost_types::Timestamp { seconds: at.seconds + 1, ..at }),

@@ -160,7 +160,9 @@ async fn list_closed_by_start(
     let Some(until) = which.begun_before else {
         return store::list_closed(conn, same, which, limit).await;
     };
-    let closed_before = Some(until.plus(SHORT).plus(CLOCK_SLACK));
+    // SQLite stores no time beyond the year 9999, and no entry was closed there.
+    let closed_before =
+        Some(until.plus(SHORT).plus(CLOCK_SLACK)).filter(|end| end.to_offset().is_some());
     let short = ClosedFilter { closed_before, duration: DurationFilter::Short, ..which };
     let mut rows = store::list_closed(conn, same, short, limit).await?;
     let long = ClosedFilter { duration: DurationFilter::Long, ..which };
