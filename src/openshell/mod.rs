@@ -31,6 +31,7 @@ pub mod settings;
 pub mod ssh;
 pub mod templates;
 mod terms;
+mod times;
 mod v0_0;
 mod v0_1;
 pub mod watch;

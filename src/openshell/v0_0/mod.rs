@@ -30,6 +30,7 @@ use super::sandbox::{
     sanitize_map, sanitize_text, sanitize_texts,
 };
 use super::ssh::SshSession;
+use super::times::reported_time;
 use super::watch::{LogLine, LogQuery, PlatformEvent, WatchEvent, WatchOptions};
 use crate::clock::Timestamp;
 use crate::db::types::SandboxName;
@@ -38,7 +39,7 @@ use crate::pb::v0_0::openshell::sandbox::v1::SandboxPolicy;
 use crate::pb::v0_0::openshell::v1 as pb;
 
 fn from_millis(millis: i64) -> Option<Timestamp> {
-    (millis > 0).then(|| Timestamp::from_unix_micros(millis.saturating_mul(1_000)))
+    reported_time(millis.saturating_mul(1_000))
 }
 
 fn to_millis(at: Option<Timestamp>) -> i64 {

@@ -31,6 +31,7 @@ use super::sandbox::{
 };
 use super::ssh::SshSession;
 use super::templates::WorkloadTemplate;
+use super::times::reported_time;
 use super::watch::{LogLine, LogQuery, PlatformEvent, WatchEvent, WatchOptions};
 use crate::clock::Timestamp;
 use crate::db::types::SandboxName;
@@ -45,7 +46,7 @@ fn time_from_wire(time: Option<prost_types::Timestamp>) -> Option<Timestamp> {
     let time = time?;
     let micros =
         time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos / 1_000));
-    (micros > 0).then(|| Timestamp::from_unix_micros(micros))
+    reported_time(micros)
 }
 
 fn time_to_wire(at: Timestamp) -> prost_types::Timestamp {
