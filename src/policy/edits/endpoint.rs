@@ -161,8 +161,8 @@ impl Endpoint {
         self.has_host(host) && self.ports.contains(&port)
     }
 
-    /// Merges another endpoint, which is normalized and overlaps this one. Values that are already set are kept, lists are
-    /// extended.
+    /// Merges another endpoint, which is normalized and overlaps this one. Values that are already set are kept, and
+    /// lists are extended.
     ///
     /// # Errors
     /// Why they cannot be merged.

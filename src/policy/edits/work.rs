@@ -1,7 +1,7 @@
 //! A limit on the work of one change, so that no policy keeps a thread of the server busy.
 //!
-//! Endpoints of the same host and path are compared with each other, and so is what they list. Policies and documents of
-//! the maximum size can have thousands of them.
+//! Endpoints of the same host and path are compared with each other, and so is what they list. Policies and documents
+//! of the maximum size can have thousands of them.
 
 use std::collections::HashMap;
 
@@ -63,7 +63,8 @@ impl Work {
     pub(super) fn count_addition(&mut self, endpoint: &Endpoint) -> Result<(), String> {
         self.take(endpoint.parts()).map_err(|()| {
             format!(
-                "needs more than {COMPARISONS_MAX} comparisons with the rules of the endpoint: add them with fewer edits"
+                "needs more than {COMPARISONS_MAX} comparisons with the rules of the endpoint: add them with fewer \
+                 edits"
             )
         })
     }

@@ -161,9 +161,10 @@ pub(super) async fn check_addresses(
     Ok(())
 }
 
-/// Refuses an endpoint of another gateway with pins or workflows, which would not apply to writes under a second name, also
-/// one that it had under a rule (T01). `own` is the gateway that gets the endpoint. Takes the locks of the others with rules, so it precedes the lock
-/// of a row. A rule that is stored for another gateway meanwhile counts as stored after this change.
+/// Refuses an endpoint of another gateway with pins or workflows, which would not apply to writes under a second name,
+/// also an endpoint that it had under a rule (T01). `own` is the gateway that gets the endpoint. Takes the locks of the
+/// others with rules, so it precedes the lock of a row. A rule that is stored for another gateway meanwhile counts as
+/// stored after this change.
 pub(super) async fn check_second_name(
     ctx: &Ctx,
     conn: &mut Conn,

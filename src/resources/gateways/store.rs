@@ -85,8 +85,8 @@ pub async fn name_by_endpoint(conn: &mut Conn, endpoint: &str) -> Result<Option<
         .optional())?)
 }
 
-/// Returns the ids and names of the gateways to which a pin or a workflow may apply and that have this endpoint or had it
-/// under a rule, in the order of their registration, after an id, at most `limit`.
+/// Returns the ids and names of the gateways to which a pin or a workflow may apply and that have this endpoint or had
+/// it under a rule, in the order of their registration, after an id, at most `limit`.
 pub async fn governed_at_endpoint(
     conn: &mut Conn,
     endpoint: &str,
