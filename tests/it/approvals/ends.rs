@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shoreguard::governance::{Rule, VoterSet};
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::approvals::rounds::open::OPEN_PROPOSALS_MAX;
+use shoreguard::resources::approvals::rounds::open::{OPEN_PROPOSALS_MAX, PROPOSED_A_DAY_MAX};
 use shoreguard::resources::approvals::worker::{CLOCK, RETENTION};
 use shoreguard::resources::approvals::{Content, RuleContent};
 use shoreguard::role::Role;
@@ -34,6 +34,7 @@ server_tests_without_jobs! {
     a_reopened_review_does_not_end_at_once,
     an_expired_review_of_an_unregistered_gateway_is_not_withdrawn,
     a_review_is_stored_until_its_retention_period_is_over,
+    t16_a_principal_proposes_at_most_1000_changes_a_day_on_a_gateway,
 }
 
 /// Runs the clock once.
@@ -318,6 +319,24 @@ async fn a_principal_has_at_most_fifty_open_proposals_on_a_gateway(sg: TestServe
     propose(&sg, &of.dora, &elsewhere).await.unwrap();
     sg.with_token(&of.ana).vote(first, pb::VoteDecision::Reject).await.unwrap();
     propose(&sg, &of.dora, &more).await.unwrap();
+    sg.finish().await;
+}
+
+async fn t16_a_principal_proposes_at_most_1000_changes_a_day_on_a_gateway(sg: TestServer) {
+    let of = people(&sg).await;
+    require(&sg, 2).await;
+    propose(&sg, &of.dora, &proposal("first.example.com")).await.unwrap();
+    // Those that have ended count, too.
+    let copies = usize::try_from(PROPOSED_A_DAY_MAX - 2).unwrap();
+    let ended =
+        [("chunk_id", "'copy-' || i"), ("state", "'withdrawn'"), ("closed_at", "opened_at")];
+    sg.copy_review(copies, &ended).await;
+    propose(&sg, &of.dora, &proposal("last.example.com")).await.expect("the thousandth");
+    let over = proposal("over.example.com");
+    assert_refused!(propose(&sg, &of.dora, &over).await, FailedPrecondition, "LIMIT_REACHED");
+    propose(&sg, &of.ben, &proposal("other.example.com")).await.expect("another principal");
+    sg.app.db.advance_clock(DAY);
+    propose(&sg, &of.dora, &over).await.expect("the next day");
     sg.finish().await;
 }
 

@@ -8,7 +8,7 @@ use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
 use crate::db::cached::cached;
 use crate::db::schema::{approval_rounds as r, policy_apply_proposals as t, sandbox_meta as m};
-use crate::db::types::{ApprovalRoundId, SandboxRef};
+use crate::db::types::{ApprovalRoundId, GatewayId, SandboxRef};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 use crate::governance::Action;
@@ -27,6 +27,22 @@ pub struct NewProposal<'a> {
     pub actor: &'a str,
     /// The proposer.
     pub principal: Option<PrincipalId>,
+}
+
+/// Returns the number of rounds on a gateway that a principal has proposed since a time, also of those that have ended.
+pub async fn count_since(
+    conn: &mut Conn,
+    gateway: GatewayId,
+    proposer: PrincipalId,
+    since: Timestamp,
+) -> Result<i64, Error> {
+    // The proposer is the first author.
+    let begins = format!("[\"{proposer}\"%");
+    let query = r::table
+        .filter(r::gateway_id.eq(gateway.get()).and(r::opened_at.gt(since)))
+        .filter(r::authors_json.like(begins))
+        .count();
+    Ok(on_conn!(conn, |c| query.get_result(c).await)?)
 }
 
 /// Stores the proposal of a round.

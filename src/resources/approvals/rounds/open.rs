@@ -1,6 +1,7 @@
 //! Opens a round, in the transaction of the call that proposes the change.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde_json::json;
@@ -26,6 +27,10 @@ use crate::role::Role;
 
 /// Maximum number of rounds that one principal can have proposed on one gateway and that have not ended.
 pub const OPEN_PROPOSALS_MAX: i64 = 50;
+/// Maximum number of rounds that one principal can propose on one gateway in a day. Each is stored with its policies
+/// for `approvals.retention_days`.
+pub const PROPOSED_A_DAY_MAX: i64 = 1_000;
+const DAY: Duration = Duration::from_hours(24);
 /// Maximum number of authors of a round.
 const AUTHORS_MAX: usize = 1_000;
 /// Maximum length of the stored name of a proposer or voter, in characters.
@@ -73,7 +78,7 @@ pub struct Opened {
 ///
 /// # Errors
 /// `GOVERNED` if a rule cannot be read by this version, `LIMIT_REACHED` if the caller has too many open proposals on the
-/// gateway, `INVALID_FIELD` if the content is too large.
+/// gateway or has made too many in a day, `INVALID_FIELD` if the content is too large.
 pub fn open<'a>(
     ctx: &'a Ctx,
     tx: &'a mut Tx<'_>,
@@ -129,7 +134,7 @@ async fn open_in(
     let (proposer, approves) = if let Some(of) = of_server {
         (of.principal, of.approved_as.clone())
     } else {
-        let proposer = require_proposer(ctx, tx, new).await?;
+        let proposer = require_proposer(ctx, tx, new, now).await?;
         let approves = new.decides && ctx.role() >= Role::Operator;
         (proposer, approves.then(|| (ctx.actor().to_string(), ctx.role())))
     };
@@ -234,12 +239,20 @@ async fn require_proposer(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
     new: &NewRound<'_>,
+    now: Timestamp,
 ) -> Result<PrincipalId, Error> {
     let unknown = || Error::Denied { why: "only a known caller proposes changes".to_owned() };
     let proposer = ctx.principal().ok_or_else(unknown)?;
     if store::count_open_by(tx, new.place.gateway.id, proposer).await? >= OPEN_PROPOSALS_MAX {
         let why = format!(
             "the caller has {OPEN_PROPOSALS_MAX} open proposals on the gateway, the most that are possible: withdraw some"
+        );
+        return Err(Error::refused(Reason::LimitReached, why));
+    }
+    let of_day = proposals::count_since(tx, new.place.gateway.id, proposer, now.minus(DAY)).await?;
+    if of_day >= PROPOSED_A_DAY_MAX {
+        let why = format!(
+            "the caller has proposed {PROPOSED_A_DAY_MAX} changes on the gateway in 24 hours, which is the limit"
         );
         return Err(Error::refused(Reason::LimitReached, why));
     }

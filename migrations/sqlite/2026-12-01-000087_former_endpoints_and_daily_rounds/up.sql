@@ -8,3 +8,6 @@ CREATE TABLE gateway_former_endpoints (
 );
 
 CREATE INDEX gateway_former_endpoints_endpoint ON gateway_former_endpoints (endpoint);
+
+-- For the number of rounds that a principal proposes in a day.
+CREATE INDEX approval_rounds_gateway_id_opened_at ON approval_rounds (gateway_id, opened_at);

@@ -1,1 +1,0 @@
-DROP TABLE gateway_former_endpoints;
