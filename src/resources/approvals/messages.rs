@@ -9,7 +9,7 @@ use crate::db::types::{ApprovalRoundId, PLACE_CHARACTERS_MAX};
 use crate::error::Error;
 use crate::etag;
 use crate::governance::{Action, Decision, Why};
-use crate::names::fold_address;
+use crate::names::{fold_address, is_deceptive};
 use crate::pb::v1 as pb;
 use crate::role::Role;
 use crate::rpc::wire;
@@ -33,8 +33,9 @@ pub(super) fn comment(field: &str, text: String) -> Result<Option<String>, Error
         let why = format!("must be at most {COMMENT_CHARACTERS_MAX} characters, got {count}");
         return Err(Error::invalid(field, why));
     }
-    if text.contains(|c: char| c.is_control() && c != '\n') {
-        let why = "must be free of control characters other than line breaks";
+    if text.contains(|c: char| (c.is_control() && c != '\n') || is_deceptive(c)) {
+        let why =
+            "must be free of control characters other than line breaks, and of marks of direction";
         return Err(Error::invalid(field, why));
     }
     Ok((!text.trim().is_empty()).then_some(text))

@@ -1,7 +1,7 @@
 //! Validation of the fields of a gateway: name, metadata, description and secrets.
 
 use crate::error::Error;
-use crate::names::GATEWAY_NAME_CHARACTERS_MAX;
+use crate::names::{GATEWAY_NAME_CHARACTERS_MAX, is_deceptive};
 use crate::secret::Secret;
 
 /// Maximum size of the metadata, in bytes.
@@ -53,6 +53,11 @@ pub fn description(field: &str, text: &str) -> Result<Option<String>, Error> {
         let why = format!("must be at most {DESCRIPTION_CHARACTERS_MAX} characters, got {count}");
         return Err(Error::invalid(field, why));
     }
+    if text.contains(|c: char| (c.is_control() && !"\n\r\t".contains(c)) || is_deceptive(c)) {
+        let why =
+            "must be free of control characters other than line breaks, and of marks of direction";
+        return Err(Error::invalid(field, why));
+    }
     Ok((count > 0).then(|| text.to_owned()))
 }
 
@@ -68,6 +73,14 @@ pub fn secret(field: &str, bytes: &[u8]) -> Result<Option<Secret>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn t20_a_description_is_read_as_it_is_stored() {
+        assert!(description("description", "two\nlines, \u{e4}").is_ok());
+        for bad in ["\u{1b}[2J", "a\0", "safe \u{202e}live", "a\u{2029}b"] {
+            assert!(description("description", bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn only_a_known_runtime_is_accepted() {
