@@ -86,7 +86,7 @@ pub(super) async fn closed() {
         return pending().await;
     }
     // A file cannot be watched, and is not closed by its readers.
-    let Ok(stdout) = AsyncFd::with_interest(io::stdout(), Interest::ERROR) else {
+    let Ok(stdout) = AsyncFd::register_with_interest(io::stdout(), Interest::ERROR) else {
         return pending().await;
     };
     let is_closed = stdout.ready(Interest::ERROR).await.is_ok();
