@@ -8,13 +8,14 @@ use std::fmt::Write as _;
 use std::future::pending;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use crate::telemetry;
 
@@ -82,17 +83,33 @@ pub(super) fn print_bytes(bytes: &[u8]) -> io::Result<ControlFlow<()>> {
 
 /// Returns when standard output is a pipe whose reader has closed it, as `head` does. Otherwise it does not return.
 pub(super) async fn closed() {
+    static CLOSED: OnceLock<CancellationToken> = OnceLock::new();
     if is_captured() {
         return pending().await;
     }
-    // A file cannot be watched, and is not closed by its readers.
-    let Ok(stdout) = AsyncFd::register_with_interest(io::stdout(), Interest::ERROR) else {
-        return pending().await;
+    CLOSED.get_or_init(watch_reader).cancelled().await;
+}
+
+/// Starts a thread that cancels the returned token when nobody can read standard output any more. The process does not
+/// wait for the thread at its end.
+fn watch_reader() -> CancellationToken {
+    let closed = CancellationToken::new();
+    let found = closed.clone();
+    let watch = move || {
+        let stdout = io::stdout();
+        // Errors and hang-ups are reported without being asked for. A file has neither.
+        let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+        loop {
+            match poll(&mut watched, None) {
+                Err(Errno::INTR) => {}
+                Ok(_) => return found.cancel(),
+                Err(_) => return,
+            }
+        }
     };
-    let is_closed = stdout.ready(Interest::ERROR).await.is_ok();
-    if !is_closed {
-        pending::<()>().await;
-    }
+    // Without the thread, the command ends at its next write.
+    let _ = std::thread::Builder::new().name("stdout".to_owned()).spawn(watch);
+    closed
 }
 
 /// Writes the result of a command that continues to serve. It is written by a separate thread, which is waited for one
