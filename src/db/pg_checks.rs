@@ -19,15 +19,16 @@ const ROUNDS: usize = 3;
 const PROCESS: &str = "SELECT pg_backend_pid()";
 const UTF8: &str = "UTF8";
 
-/// Checks the server behind a URL.
+/// Checks the server behind a URL. Returns one of the connections that it has checked: to open another one would be
+/// more work than the checks.
 ///
 /// # Errors
 /// `Invalid` if it is unsuitable, `Unavailable` if it does not respond in time or accepts no writes.
-pub(super) async fn check_server(connector: &Connector) -> Result<(), Error> {
+pub(super) async fn check_server(connector: &Connector) -> Result<RawConnection, Error> {
     let opening = async { tokio::try_join!(connector.open_raw(), connector.open_raw()) };
-    let (one, two) =
+    let (mut one, two) =
         connector.within_time(Box::pin(opening)).await.map_err(|error| cannot_connect(&error))?;
-    let examined = connector.within_time(Box::pin(examine(one, two))).await;
+    let examined = connector.within_time(Box::pin(examine(&mut one, two))).await;
     let facts = examined.map_err(|error| cannot_connect(&error))?;
     let Some(ServerFacts { encodings, messages }) = facts else {
         let why = "leads to a connection pooler that changes the server connection of a client between transactions, \
@@ -50,7 +51,7 @@ pub(super) async fn check_server(connector: &Connector) -> Result<(), Error> {
              `lc_messages` of its role to `C`"
         );
     }
-    Ok(())
+    Ok(one)
 }
 
 /// What the checks need to know of a server.
@@ -61,25 +62,29 @@ struct ServerFacts {
     messages: String,
 }
 
-/// Examines a server with two connections, which end afterwards.
+/// Examines a server with two connections, of which the second ends afterwards.
 /// Returns `None` if a pooler shares server connections between clients.
-async fn examine(one: RawConnection, two: RawConnection) -> ConnectionResult<Option<ServerFacts>> {
+async fn examine(
+    one: &mut RawConnection,
+    two: RawConnection,
+) -> ConnectionResult<Option<ServerFacts>> {
     let ((one, one_socket), (two, two_socket)) = (one, two);
+    let (one, two): (&Client, &Client) = (one, &two);
     let examining = async {
         // Some poolers keep the server connection of a client that has changed a setting, so it is changed first.
-        for client in [&one, &two] {
+        for client in [one, two] {
             client.batch_execute(COMMON_SETTINGS).await?;
         }
         // A pooler with one server connection would make the next query wait for the open transaction.
-        if find_pooler(&one, &two).await? {
+        if find_pooler(one, two).await? {
             return Ok(None);
         }
         Ok::<_, tokio_postgres::Error>(Some(ServerFacts {
             encodings: [
-                first_value(&one, "SHOW server_encoding").await?,
-                first_value(&one, "SHOW client_encoding").await?,
+                first_value(one, "SHOW server_encoding").await?,
+                first_value(one, "SHOW client_encoding").await?,
             ],
-            messages: first_value(&one, "SHOW lc_messages").await?,
+            messages: first_value(one, "SHOW lc_messages").await?,
         }))
     };
     let failed = |error: tokio_postgres::Error| ConnectionError::BadConnection(error_chain(&error));

@@ -84,8 +84,8 @@ pub(super) async fn open(url: PostgresUrl, options: &DbOptions) -> Result<Pools,
         idle_in_transaction_timeout_ms: options.idle_in_transaction_timeout.as_millis(),
         connect_timeout: options.connect_timeout,
     };
-    Box::pin(pg_checks::check_server(&connector)).await?;
-    migrate(&connector).await?;
+    let checked = Box::pin(pg_checks::check_server(&connector)).await?;
+    migrate(&connector, checked).await?;
     let distrusted = Arc::new(DistrustedUntil::default());
     let pool = |purpose, size| pg_pool::create(&connector, &distrusted, options, purpose, size);
     Ok(Pools::Pg {
@@ -100,9 +100,9 @@ fn attempt_timeout(config: &tokio_postgres::Config, total: Duration) -> Duration
     total / u32::try_from(hosts).unwrap_or(u32::MAX).saturating_add(1)
 }
 
-async fn migrate(connector: &Connector) -> Result<(), Error> {
-    let mut conn =
-        connector.connect(ConnectionUse::Migrate).await.map_err(|error| cannot_connect(&error))?;
+async fn migrate(connector: &Connector, checked: RawConnection) -> Result<(), Error> {
+    let preparing = connector.within_time(connector.prepare(checked, ConnectionUse::Migrate));
+    let mut conn = preparing.await.map_err(|error| cannot_connect(&error))?;
     // Held until this connection closes.
     conn.batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})")).await?;
     migrations::run(&mut AsyncMigrationHarness::new(conn), migrations::POSTGRES)
@@ -129,15 +129,24 @@ impl Connector {
     /// Opens a connection with the settings of its use.
     pub(super) async fn connect(&self, purpose: ConnectionUse) -> ConnectionResult<PgConn> {
         self.within_time(async {
-            let (client, connection) = self.open_raw().await?;
-            let mut conn =
-                AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
-            conn.batch_execute(&self.settings(purpose))
-                .await
-                .map_err(ConnectionError::CouldntSetupConfiguration)?;
-            Ok(conn)
+            let opened = self.open_raw().await?;
+            self.prepare(opened, purpose).await
         })
         .await
+    }
+
+    /// Applies the settings of its use to a connection.
+    async fn prepare(
+        &self,
+        (client, connection): RawConnection,
+        purpose: ConnectionUse,
+    ) -> ConnectionResult<PgConn> {
+        let mut conn =
+            AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
+        conn.batch_execute(&self.settings(purpose))
+            .await
+            .map_err(ConnectionError::CouldntSetupConfiguration)?;
+        Ok(conn)
     }
 
     /// Opens a connection without settings, to a server that accepts writes.

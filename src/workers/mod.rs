@@ -4,11 +4,13 @@
 //! - one holder at a time: a worker holds a [`leases::Lease`] and proves it inside the transaction that it writes in;
 //! - a job whose lease another replica holds tries again when that lease expires, not at its next interval;
 //! - a tick is idempotent and bounded, and returns whether there is more work;
+//! - on PostgreSQL, few jobs acquire or release a lease at the same time (`turns`);
 //! - a stopping process completes the current tick, releases its leases and starts no other tick.
 
 pub mod disk;
 pub mod keyed;
 mod running;
+mod turns;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -27,6 +29,8 @@ use crate::db::Conn;
 use crate::db::leases::{self, Acquisition, Lease};
 use crate::error::Error;
 use crate::telemetry::metrics::{WORKER_TICK, WORKER_TICKS};
+
+pub use self::turns::LeaseTurns;
 
 /// How long a lease is valid without renewal, which is how long a job is paused after its replica has crashed.
 const LEASE_TTL: Duration = Duration::from_secs(30);
@@ -164,9 +168,9 @@ async fn run(app: Arc<App>, worker: Worker) {
             break;
         }
     }
-    if let Some(lease) = held_lease
-        && let Err(error) = leases::release(&app.db, lease).await
-    {
+    let Some(lease) = held_lease else { return };
+    let _turn = turns::lease_turn(&app).await;
+    if let Err(error) = leases::release(&app.db, lease).await {
         debug!(error = &error as &dyn std::error::Error, "a lease was not released");
     }
 }
@@ -179,7 +183,10 @@ async fn try_tick(
 ) -> Result<Attempt, Error> {
     let app = ctx.app();
     if worker.lease && held_lease.is_none() {
-        match leases::try_acquire(&app.db, worker.name, &app.replica, LEASE_TTL).await? {
+        let turn = turns::lease_turn(app).await;
+        let attempt = leases::try_acquire(&app.db, worker.name, &app.replica, LEASE_TTL).await?;
+        drop(turn);
+        match attempt {
             Acquisition::Acquired(lease) => *held_lease = Some(lease),
             Acquisition::Held(expires_in) => return Ok(Attempt::Held(expires_in)),
         }

@@ -1,0 +1,66 @@
+//! Turns to acquire and to release leases on PostgreSQL. When a process starts, all jobs need their leases at once, and
+//! when it stops, all of them release theirs.
+//!
+//! Invariants
+//! - the jobs together need few connections to the database then. A pool opens a connection for each caller that finds
+//!   none, and a connection that is opened for one statement costs more than the statement;
+//! - a database that does not respond delays no job by more than [`WAIT_MAX`].
+
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use crate::app::App;
+use crate::db::Engine;
+
+/// Number of jobs that have a turn at a time.
+const TURNS: usize = 2;
+/// Time that a job waits for its turn.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// The turns of the jobs of this process.
+#[derive(Debug)]
+pub struct LeaseTurns(Semaphore);
+
+impl Default for LeaseTurns {
+    fn default() -> Self {
+        Self(Semaphore::new(TURNS))
+    }
+}
+
+impl LeaseTurns {
+    async fn wait(&self) -> Option<SemaphorePermit<'_>> {
+        tokio::time::timeout(WAIT_MAX, self.0.acquire()).await.ok()?.ok()
+    }
+}
+
+/// Waits for a turn, which ends when the result is dropped. Returns `None` if no turn is free in time, and on SQLite,
+/// which has one connection that writes: the transactions that wait for it share a commit.
+pub(super) async fn lease_turn(app: &App) -> Option<SemaphorePermit<'_>> {
+    match app.db.engine() {
+        Engine::Sqlite => None,
+        Engine::Postgres => app.part::<LeaseTurns>().wait().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_gets_its_turn_when_another_one_ends() {
+        let turns = LeaseTurns::default();
+        let mut held = Vec::new();
+        for _ in 0..TURNS {
+            held.push(turns.wait().await.unwrap());
+        }
+        let mut next = pin!(turns.wait());
+        assert!(next.as_mut().now_or_never().is_none());
+        drop(held.pop());
+        assert!(next.await.is_some());
+    }
+}
