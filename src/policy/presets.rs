@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::path::Path as FilePath;
+use std::sync::LazyLock;
 
 use prost_reflect::{DynamicMessage, Value};
 use shoreguard_proto::release::Generation;
@@ -40,6 +41,12 @@ const BUNDLED: [(&str, &str); 10] = [
     ("slack.yaml", include_str!("../../presets/slack.yaml")),
     ("telegram.yaml", include_str!("../../presets/telegram.yaml")),
 ];
+
+/// The presets that are built into the binary, each with its file. They are parsed once per process: tests start many
+/// servers in one.
+static BUILT_IN: LazyLock<Vec<(&str, Result<Preset, String>)>> = LazyLock::new(|| {
+    BUNDLED.into_iter().map(|(file, text)| (file, parse_preset(text, true))).collect()
+});
 
 /// The presets of this process, sorted by name.
 #[derive(Debug)]
@@ -87,22 +94,24 @@ impl Presets {
     /// # Errors
     /// `Invalid` with all errors, one per line, each with its file.
     pub fn load(folder: Option<&FilePath>) -> Result<Self, Error> {
-        let bundled = |(file, text): (&str, &str)| {
-            (format!("{file} of the server"), Ok(text.to_owned()), true)
-        };
-        let mut texts: Vec<(String, Result<String, String>, bool)> =
-            BUNDLED.into_iter().map(bundled).collect();
+        let built_in =
+            BUILT_IN.iter().map(|(file, preset)| (format!("{file} of the server"), preset.clone()));
+        let mut presets: Vec<(String, Result<Preset, String>)> = built_in.collect();
         if let Some(folder) = folder {
             let file_bytes = parse::DOCUMENT_BYTES_MAX;
             let limits = FolderLimits { content: "presets", files: FILES_MAX, file_bytes };
             let files = yaml_files::read_folder(folder, limits);
             let files = files.map_err(|why| Error::invalid(KEY, why))?;
-            texts.extend(files.into_iter().map(|file| (file.name, file.text, false)));
+            presets.extend(
+                files
+                    .into_iter()
+                    .map(|file| (file.name, file.text.and_then(|text| parse_preset(&text, false)))),
+            );
         }
         let (mut faults, mut found) = (Vec::new(), Vec::new());
         let mut places: HashMap<String, String> = HashMap::new();
-        for (file, text, is_built_in) in texts {
-            match text.and_then(|text| parse_preset(&text, is_built_in)) {
+        for (file, preset) in presets {
+            match preset {
                 Err(why) => faults.push(format!("`{file}` {why}")),
                 Ok(preset) => match places.insert(preset.name.clone(), file.clone()) {
                     Some(first) => {
