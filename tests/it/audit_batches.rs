@@ -38,6 +38,6 @@ fn rows_that_arrive_while_a_batch_waits_for_a_connection_are_in_it() {
             recorder.close(second, outcome(Ending::Ok)).await.unwrap();
         }
         recorder.drain().await;
-        database.drop_database().await;
+        database.drop_database();
     });
 }

@@ -50,7 +50,7 @@ impl Replicas {
             app.stop.cancel();
             app.drain().await;
         }
-        self.place.remove().await;
+        self.place.remove();
     }
 }
 

@@ -81,7 +81,7 @@ fn lost_connections_are_replaced() {
         assert!(matches!(lost, Err(Error::Unavailable { .. })), "{lost:?}");
         db.transaction(async |conn| insert_gateway(conn, "kept").await).await.unwrap();
         assert_eq!(names(&db).await, ["kept"]);
-        database.drop_database().await;
+        database.drop_database();
     });
 }
 
@@ -98,7 +98,7 @@ fn a_connection_lost_during_commit_is_an_internal_error() {
             })
             .await;
         assert!(matches!(lost, Err(Error::Internal(_))), "{lost:?}");
-        database.drop_database().await;
+        database.drop_database();
     });
 }
 
@@ -131,6 +131,6 @@ fn postgres_times_out_statements_and_idle_transactions() {
             })
             .await;
         assert!(matches!(idle, Err(Error::Unavailable { .. })), "{idle:?}");
-        database.drop_database().await;
+        database.drop_database();
     });
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use tonic::transport::Endpoint;
 
-use crate::commands::{ChildProcess, shoreguard_command};
+use crate::commands::{CHEAP_HASHES, ChildProcess, shoreguard_command};
 use crate::support::child::start_serving;
 use crate::support::server::{Bearer, Caller};
 use crate::support::{DbLocation, eventually, limit, pause};
@@ -147,7 +147,9 @@ pub(crate) fn write_config(folder: &Path, place: &DbLocation) -> PathBuf {
     let text = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\ndata_dir = \"{}\"\n\
          [telemetry]\nlog_format = \"json\"\nlog_level = \"info\"\nmetrics_listen = \"127.0.0.1:0\"\n\
-         [database]\nurl = \"{}\"\nacquire_timeout_seconds = 60\n[keys]\nmaster_key = \"{}\"\n[gateways]\nallowed_networks = [\"127.0.0.0/8\"]\n",
+         [database]\nurl = \"{}\"\nacquire_timeout_seconds = 60\nreaders = 4\npool_size = 6\n\
+         [keys]\nmaster_key = \"{}\"\n[gateways]\nallowed_networks = [\"127.0.0.0/8\"]\n\
+         {CHEAP_HASHES}",
         folder.join("data").display(),
         place.url(),
         "5a".repeat(32)
@@ -201,7 +203,7 @@ async fn killed_in_a_hook(engine: Engine) {
     let second = start_server(&config, &key);
     went_on(&second.caller, &simulator).await;
     drop(second);
-    place.remove().await;
+    place.remove();
 }
 
 /// Checks that both creations succeeded and that only the hooks without a response ran again.

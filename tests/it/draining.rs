@@ -402,7 +402,7 @@ async fn terminated(engine: Engine) {
     assert_eq!(status.code(), Some(0));
     assert!(begun.elapsed() < SOON, "a drain may take ten minutes, this one {:?}", begun.elapsed());
     gateway.stop().await;
-    place.remove().await;
+    place.remove();
 }
 
 mod sigterm_ends_streams_and_completes_calls {

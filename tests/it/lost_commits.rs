@@ -139,7 +139,7 @@ async fn an_answer_is_lost(lost: Lost) {
     recorder.drain().await;
     assert_eq!(rows(&db).await.last().unwrap().1.as_deref(), Some("ok"));
     drop((db, relay));
-    database.drop_database().await;
+    database.drop_database();
 }
 
 #[test]

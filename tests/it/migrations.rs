@@ -211,7 +211,7 @@ fn postgres_migrations_up_down_up_produce_the_schema_of_sqlite() {
             assert!(schema.indexes.remove(index), "{index}");
         }
         assert_eq!(schema, sqlite_schema(&mut sqlite));
-        database.drop_database().await;
+        database.drop_database();
     });
 }
 
@@ -311,7 +311,7 @@ fn replicas_that_start_together_run_migrations_once() {
             replicas.spawn(async move { Db::open(&options).await.unwrap().ping().await.unwrap() });
         }
         replicas.join_all().await;
-        database.drop_database().await;
+        database.drop_database();
     });
 }
 

@@ -170,7 +170,7 @@ fn a_pooler_that_changes_the_server_connection_of_a_client_is_refused() {
         }
         let (options, _pooler) = start_pooler(&database, Pooling::Session).await;
         Db::open(&options).await.unwrap().ping().await.unwrap();
-        database.drop_database().await;
+        database.drop_database();
     });
 }
 
@@ -182,7 +182,7 @@ fn a_database_with_another_encoding_is_refused() {
         assert!(refused.contains("the encoding `SQL_ASCII`"), "{refused}");
         let tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'";
         assert!(database.query(tables).await.is_empty(), "it was migrated");
-        database.drop_database().await;
+        database.drop_database();
     });
 }
 
@@ -203,6 +203,6 @@ fn isolation_and_time_zone_do_not_depend_on_defaults_of_the_database() {
                 assert_eq!(value, expected, "{setting}");
             }
         }
-        database.drop_database().await;
+        database.drop_database();
     });
 }

@@ -76,7 +76,7 @@ fn connections_that_became_read_only_are_replaced() {
             insert_gateway(&mut conn, "two").await.map(drop)
         })
         .await;
-        database.drop_database().await;
+        database.drop_database();
     });
 }
 
@@ -99,7 +99,7 @@ fn both_pools_recover_after_a_server_that_accepted_no_writes() {
         recovers("a transaction", async || insert(&db, "after").await).await;
         recovers("a query", async || db.ping().await).await;
         assert_eq!(names(&db).await, ["after", "before"]);
-        database.drop_database().await;
+        database.drop_database();
     });
 }
 
@@ -151,6 +151,6 @@ fn both_pools_recover_from_connections_whose_server_does_not_respond() {
         proxy.silence.send_replace(());
         recovers("a query", async || db.ping().await).await;
         recovers("a transaction", async || insert(&db, "after").await).await;
-        database.drop_database().await;
+        database.drop_database();
     });
 }

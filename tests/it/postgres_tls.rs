@@ -123,7 +123,7 @@ fn a_postgres_server_is_accepted_only_with_a_trusted_ca_and_its_host_name() {
         let other_authority = door.options("localhost", &database, None);
         assert_refused(Db::open(&other_authority).await, "certificate");
         assert!(!door.plain.load(Ordering::SeqCst));
-        database.drop_database().await;
+        database.drop_database();
     });
 }
 
@@ -146,7 +146,7 @@ fn a_private_ca_is_trusted_by_its_key_in_the_configuration_or_by_the_url() {
             Db::open(&boot::db_options(&config)).await.unwrap().ping().await.unwrap();
         }
         assert!(!door.plain.load(Ordering::SeqCst));
-        database.drop_database().await;
+        database.drop_database();
     });
 }
 
@@ -157,6 +157,6 @@ fn a_postgres_server_without_tls_receives_no_data() {
         let door = Door::open(database.socket(), None).await;
         assert_refused(Db::open(&door.options("localhost", &database, None)).await, "TLS");
         assert!(!door.plain.load(Ordering::SeqCst));
-        database.drop_database().await;
+        database.drop_database();
     });
 }

@@ -126,7 +126,7 @@ impl Server {
         self.running.stopped().await;
         self.app.drain().await;
         drop((self.app, self.folder));
-        self.place.remove().await;
+        self.place.remove();
     }
 }
 

@@ -154,7 +154,7 @@ async fn unlock_removes_the_rules_of_exactly_one_scope(engine: Engine) {
     policy_pins::get(&admin, "edge", "other").await.expect("pins are of sandboxes");
     drop(admin);
     stop(app, running).await;
-    server.place.remove().await;
+    server.place.remove();
 }
 
 async fn unlock_removes_both_rules_or_neither(engine: Engine) {
@@ -184,7 +184,7 @@ async fn unlock_removes_both_rules_or_neither(engine: Engine) {
     sql(&app, "DROP TABLE holder").await;
     drop(admin);
     stop(app, running).await;
-    server.place.remove().await;
+    server.place.remove();
 }
 
 #[test]

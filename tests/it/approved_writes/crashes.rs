@@ -15,6 +15,7 @@ use shoreguard::resources::approvals::apply::fail_points::FailPoint;
 use shoreguard::resources::approvals::rounds::store;
 use shoreguard::resources::approvals::{Round, RoundState};
 use shoreguard_simulator::{Generation, Simulator, SimulatorOptions};
+use tokio::sync::OnceCell;
 
 use super::{open_round, revisions, writes};
 use crate::commands::ChildProcess;
@@ -61,6 +62,8 @@ pub(super) struct Scene {
     folder: tempfile::TempDir,
     config: PathBuf,
     key: String,
+    /// The open database, on PostgreSQL.
+    opened: OnceCell<Db>,
 }
 
 impl Scene {
@@ -82,7 +85,7 @@ impl Scene {
         let config = write_config(folder.path(), &place);
         let simulator = Simulator::start(SimulatorOptions::new(generation)).await.unwrap();
         simulator.seed_demo().unwrap();
-        let scene = Self { place, simulator, folder, config, key };
+        let scene = Self { place, simulator, folder, config, key, opened: OnceCell::new() };
         let first = scene.serve().await;
         let register = pb::RegisterGatewayRequest {
             name: "edge".into(),
@@ -138,10 +141,20 @@ impl Scene {
         id
     }
 
+    /// Opens the database while no server runs. On PostgreSQL it stays open: opening it again would start three
+    /// processes of the database server.
+    pub(super) async fn open(&self) -> Db {
+        self.place.wait_closed().await;
+        let open = || async { Db::open(&self.place.options()).await.unwrap() };
+        match &self.place {
+            DbLocation::Sqlite(_) => open().await,
+            DbLocation::Postgres(_) => self.opened.get_or_init(open).await.clone(),
+        }
+    }
+
     /// Ends the leases of killed servers, and the deadlines of their writes.
     pub(super) async fn pass_time(&self) {
-        self.place.wait_closed().await;
-        let db = Db::open(&self.place.options()).await.unwrap();
+        let db = self.open().await;
         let mut conn = db.write().await.unwrap();
         let past = Timestamp::EPOCH;
         on_conn!(&mut conn, |c| diesel::update(write_intents::table)
@@ -164,7 +177,7 @@ impl Scene {
 
     /// Ends the time in which approved rounds can be written.
     async fn pass_apply_window(&self) {
-        let db = Db::open(&self.place.options()).await.unwrap();
+        let db = self.open().await;
         let mut conn = db.write().await.unwrap();
         let past = "'2020-01-01 00:00:00.000000'";
         let sql = format!("UPDATE approval_rounds SET apply_by = {past}, due_at = {past}");
@@ -172,16 +185,14 @@ impl Scene {
     }
 
     pub(super) async fn round(&self, id: ApprovalRoundId) -> Round {
-        self.place.wait_closed().await;
-        let db = Db::open(&self.place.options()).await.unwrap();
+        let db = self.open().await;
         let mut conn = db.read().await.unwrap();
         store::by_id(&mut conn, id).await.unwrap().unwrap()
     }
 
     /// Returns the number of events of a type about a round, while no server runs.
     pub(super) async fn count_events(&self, name: &str, id: ApprovalRoundId) -> i64 {
-        self.place.wait_closed().await;
-        let db = Db::open(&self.place.options()).await.unwrap();
+        let db = self.open().await;
         let mut conn = db.read().await.unwrap();
         let of_it = events::payload_json.like(format!("%\"approval\":{id},%"));
         let found = events::table.filter(events::name.eq(name).and(of_it)).count();
@@ -246,7 +257,7 @@ async fn killed_at(engine: Engine, point: FailPoint) {
         let id = scene.open_round(&format!("h{count}.example")).await;
         scene.kill_and_finish(point, (id, count), before).await;
     }
-    scene.place.remove().await;
+    scene.place.remove();
 }
 
 /// Kills a server in the transaction that ends a review whose time is over.
@@ -270,7 +281,7 @@ async fn killed_at_the_end_of_a_review(engine: Engine) {
     drop(next);
     assert_eq!(scene.round(id).await.state, RoundState::Expired);
     assert_eq!(writes(&scene.simulator), 0);
-    scene.place.remove().await;
+    scene.place.remove();
 }
 
 mod g14_killed_at_the_end_of_a_review_records_the_end_once {

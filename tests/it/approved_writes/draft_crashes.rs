@@ -79,7 +79,7 @@ async fn killed_at(engine: Engine, point: FailPoint) {
         let (status, _) = scene.simulator.proposal("default", "coder", &chunk).unwrap().unwrap();
         assert_eq!(status, "approved", "{point}");
     }
-    scene.place.remove().await;
+    scene.place.remove();
 }
 
 mod g02_killed_during_the_approval_of_a_draft_writes_it_once {

@@ -7,7 +7,7 @@ use diesel_async::RunQueryDsl;
 use shoreguard::clock::Timestamp;
 use shoreguard::db::schema::approval_rounds;
 use shoreguard::db::types::ApprovalRoundId;
-use shoreguard::db::{Db, Engine, on_conn};
+use shoreguard::db::{Engine, on_conn};
 use shoreguard::resources::approvals::RoundState;
 use shoreguard::resources::approvals::apply::fail_points::FailPoint;
 use shoreguard_simulator::Generation;
@@ -43,12 +43,12 @@ async fn kill_at_reminder(engine: Engine, point: FailPoint) {
     find_event(&next.caller, NAME, id).await;
     drop(next);
     assert_eq!(scene.count_events(NAME, id).await, 1, "{point}");
-    scene.place.remove().await;
+    scene.place.remove();
 }
 
 /// Makes a round wait for votes, with a reminder that is due.
 async fn make_due(scene: &Scene, id: ApprovalRoundId) {
-    let db = Db::open(&scene.place.options()).await.unwrap();
+    let db = scene.open().await;
     let mut conn = db.write().await.unwrap();
     let set = (
         approval_rounds::state.eq(RoundState::Open),

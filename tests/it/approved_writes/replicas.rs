@@ -70,7 +70,7 @@ async fn frozen_at(engine: Engine, point: FailPoint) {
     assert_eq!(scene.round(id).await.state, RoundState::Applied, "{point}");
     // A repeat on top of itself makes no revision.
     assert_eq!(revisions(&scene.simulator), before + 1, "{point}: it is written once");
-    scene.place.remove().await;
+    scene.place.remove();
 }
 
 mod g02_a_replica_that_was_frozen_writes_nothing_more {

@@ -111,5 +111,5 @@ async fn killed_at(engine: Engine, point: FailPoint) {
         let once = (before.0 + 1, before.1 + 1);
         assert_eq!(scene.written(), once, "{point}: it is written once");
     }
-    scene.place.remove().await;
+    scene.place.remove();
 }

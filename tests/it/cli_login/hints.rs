@@ -106,7 +106,7 @@ fn a_private_ca_is_named_by_flag_or_context_and_http_to_tls_is_explained() {
         running.stopped().await;
         app.drain().await;
         drop(app);
-        place.remove().await;
+        place.remove();
     });
 }
 

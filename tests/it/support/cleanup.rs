@@ -47,7 +47,7 @@ impl ServerCleanup {
         app.drain().await;
         assert_eq!(app.live.count(), 0, "a live stream was left");
         drop(app);
-        place.remove().await;
+        place.remove();
         drop(data);
     }
 }

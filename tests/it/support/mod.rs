@@ -51,17 +51,22 @@ fn database_folder() -> &'static Path {
     *FOLDER
 }
 
+/// Shortest and longest time between two polls of a condition.
+const PAUSE: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(25)];
+
 /// Waits before a condition is polled again. Without it, a polling loop would use a whole core.
 pub(crate) async fn pause() {
-    tokio::time::sleep(Duration::from_millis(5)).await;
+    tokio::time::sleep(PAUSE[0]).await;
 }
 
-/// Waits until a condition is true.
+/// Waits until a condition is true. The longer it is not, the less often it is polled: most polls are calls, which need
+/// the processor that the condition needs, too.
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
     let begun = Instant::now();
     while !so().await {
-        assert!(begun.elapsed() < CONDITION_TIME_MAX, "never so: {what}");
-        pause().await;
+        let waited = begun.elapsed();
+        assert!(waited < CONDITION_TIME_MAX, "never so: {what}");
+        tokio::time::sleep((waited / 10).clamp(PAUSE[0], PAUSE[1])).await;
     }
 }
 
@@ -167,10 +172,10 @@ impl DbLocation {
     }
 
     /// Removes what would otherwise outlive the test.
-    pub(crate) async fn remove(self) {
+    pub(crate) fn remove(self) {
         match self {
             Self::Sqlite(_) => {}
-            Self::Postgres(database) => database.drop_database().await,
+            Self::Postgres(database) => database.drop_database(),
         }
     }
 }
@@ -199,7 +204,7 @@ pub(crate) fn run<F: Future<Output = ()>>(engine: Engine, test: impl FnOnce(Test
         };
         test(TestDb { db, place }).await;
         if let Some(place) = cleanup {
-            place.remove().await;
+            place.remove();
         }
     });
 }

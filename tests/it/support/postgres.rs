@@ -5,19 +5,25 @@
 //!   process holds open.
 //! - It never runs as root, listens only on a socket in its own folder, and its folder is removed afterwards.
 //! - The migrations run once, in a template that is copied for each test, and so does the setup of the first admin.
+//! - All tests create and drop their databases on a few connections of one thread: opening and closing a connection
+//!   takes as much processor time as dropping a database. No test waits until its database is dropped, and most find
+//!   a copy that is already made.
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use shoreguard::db::{Db, DbOptions};
-use tokio::sync::OnceCell;
-use tokio_postgres::{Client, NoTls};
+use tokio::sync::{OnceCell, mpsc, oneshot};
+use tokio_postgres::{Client, Config, NoTls};
 
 const USER: &str = "shoreguard";
 /// A database with the schema.
@@ -27,13 +33,26 @@ const WITH_ADMIN: &str = "shoreguard_with_admin";
 /// First version that can copy a database file by file. That is twice as fast as to log each page.
 const FILE_COPY_VERSION: u32 = 150_000;
 const START_SECONDS_MAX: u64 = 60;
+/// Number of connections that create and drop databases. Each statement waits for a checkpoint of the server.
+const ADMIN_CONNECTIONS: usize = 4;
+/// Number of copies of [`WITH_ADMIN`] that are made for the next tests.
+const SPARES: usize = 4;
 
 static SERVER: OnceCell<Option<Server>> = OnceCell::const_new();
 /// Key of the admin in [`WITH_ADMIN`].
 static ADMIN_KEY: OnceCell<String> = OnceCell::const_new();
 
+type AdminResult = Result<(), tokio_postgres::Error>;
+/// A statement for the database `postgres`, with the receiver of its result if a test waits for it.
+type AdminStatement = (String, Option<oneshot::Sender<AdminResult>>);
+/// Name of a database, and the result of its creation.
+type RequestedDatabase = (String, oneshot::Receiver<AdminResult>);
+
 struct Server {
     folder: PathBuf,
+    /// Executes statements on the database `postgres`.
+    admin: mpsc::UnboundedSender<AdminStatement>,
+    spares: Mutex<VecDeque<RequestedDatabase>>,
     /// Option of `CREATE DATABASE` that selects the fastest way to copy.
     strategy: &'static str,
     /// Its input is closed when this process exits, which stops the server.
@@ -74,10 +93,12 @@ impl Database {
     }
 
     async fn create(template: &str) -> Option<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
         let server = Self::server().await?;
-        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        server.create_database(&name, template).await;
+        let (name, created) = match template {
+            WITH_ADMIN => server.take_spare(),
+            _ => server.request_database(template),
+        };
+        created.await.expect("the connection is open").unwrap();
         Some(Self { server, name })
     }
 
@@ -120,9 +141,9 @@ impl Database {
         self.server.query(&self.name, sql).await
     }
 
-    /// Drops it, since hundreds of copies would fill the disk.
-    pub(crate) async fn drop_database(self) {
-        self.server.execute_admin(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
+    /// Drops it soon, since hundreds of copies would fill the disk.
+    pub(crate) fn drop_database(self) {
+        self.server.send_admin(format!("DROP DATABASE {} WITH (FORCE)", self.name), None);
     }
 }
 
@@ -137,6 +158,7 @@ impl Server {
         };
         let mut server = tokio::task::block_in_place(|| Self::spawn(&programs));
         server.wait_ready().await;
+        server.admin = start_admin(server.config("postgres"));
         let version = server.query("postgres", "SHOW server_version_num").await;
         let version: u32 = version[0][0].as_ref().unwrap().parse().unwrap();
         if version >= FILE_COPY_VERSION {
@@ -149,8 +171,31 @@ impl Server {
     }
 
     async fn create_database(&self, name: &str, template: &str) {
-        let strategy = self.strategy;
-        self.execute_admin(&format!("CREATE DATABASE {name} TEMPLATE {template} {strategy}")).await;
+        self.execute_admin(&self.creation(name, template)).await;
+    }
+
+    /// Returns the statement that copies a database.
+    fn creation(&self, name: &str, template: &str) -> String {
+        format!("CREATE DATABASE {name} TEMPLATE {template} {}", self.strategy)
+    }
+
+    /// Begins to copy a database.
+    fn request_database(&self, template: &str) -> RequestedDatabase {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let (done, created) = oneshot::channel();
+        self.send_admin(self.creation(&name, template), Some(done));
+        (name, created)
+    }
+
+    /// Returns the oldest copy of [`WITH_ADMIN`] that was requested ahead, and requests the next one.
+    fn take_spare(&self) -> RequestedDatabase {
+        let mut spares = self.spares.lock().unwrap();
+        while spares.len() < SPARES {
+            spares.push_back(self.request_database(WITH_ADMIN));
+        }
+        spares.push_back(self.request_database(WITH_ADMIN));
+        spares.pop_front().unwrap()
     }
 
     /// Closes all connections to a database and refuses new ones. A database with an open connection cannot be copied,
@@ -215,7 +260,9 @@ rm -rf "$2""#;
             .stderr(log)
             .spawn()
             .unwrap();
-        Self { folder, strategy: "", _shell: shell }
+        // Replaced when the server is ready.
+        let (admin, _) = mpsc::unbounded_channel();
+        Self { folder, admin, spares: Mutex::default(), strategy: "", _shell: shell }
     }
 
     async fn wait_ready(&self) {
@@ -234,15 +281,21 @@ rm -rf "$2""#;
         format!("postgres://{USER}@{folder}/{database}")
     }
 
-    fn config(&self, database: &str) -> tokio_postgres::Config {
+    fn config(&self, database: &str) -> Config {
         self.url(database).parse().unwrap()
     }
 
     async fn execute_admin(&self, sql: &str) {
         // Each statement separately, since a database cannot be created in the transaction of several statements.
         for statement in sql.split("; ") {
-            self.execute("postgres", statement).await;
+            let (done, result) = oneshot::channel();
+            self.send_admin(statement.to_owned(), Some(done));
+            result.await.expect("the connection is open").unwrap();
         }
+    }
+
+    fn send_admin(&self, statement: String, done: Option<oneshot::Sender<AdminResult>>) {
+        self.admin.send((statement, done)).expect("the thread runs");
     }
 
     async fn execute(&self, database: &str, sql: &str) {
@@ -268,6 +321,53 @@ rm -rf "$2""#;
             value = work(&client) => value,
             ended = connection => panic!("the connection ended: {ended:?}"),
         }
+    }
+}
+
+/// Starts a thread that executes statements until the process ends. The runtime of a test ends with the test, so it
+/// cannot keep a connection for other tests.
+fn start_admin(config: Config) -> mpsc::UnboundedSender<AdminStatement> {
+    let (sender, statements) = mpsc::unbounded_channel();
+    let statements = tokio::sync::Mutex::new(statements);
+    drop(std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let all = (0..ADMIN_CONNECTIONS).map(|_| execute_statements(&config, &statements));
+        runtime.block_on(join_all(all));
+    }));
+    sender
+}
+
+/// Executes statements on one connection, which is replaced if it ends.
+async fn execute_statements(
+    config: &Config,
+    statements: &tokio::sync::Mutex<mpsc::UnboundedReceiver<AdminStatement>>,
+) {
+    loop {
+        let (client, connection) = config.connect(NoTls).await.unwrap();
+        let executing = async {
+            loop {
+                let next = statements.lock().await.recv().await;
+                let Some((sql, done)) = next else { return };
+                let result = client.batch_execute(&sql).await;
+                match done {
+                    // Fails if the test has ended meanwhile, which is harmless.
+                    Some(done) => drop(done.send(result)),
+                    None => report(result),
+                }
+            }
+        };
+        tokio::select! {
+            () = executing => return,
+            _ = connection => {}
+        }
+    }
+}
+
+/// Reports a statement that has failed while no test waits for it. Only disk space is lost.
+fn report(result: AdminResult) {
+    if let Err(error) = result {
+        // `eprintln` would be captured and shown only for failed tests.
+        let _ = writeln!(io::stderr(), "\na database was not dropped: {error}\n");
     }
 }
 
