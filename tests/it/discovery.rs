@@ -102,7 +102,7 @@ server_tests! {
 server_tests! {
     tuned |config| {
         telling(config);
-        config.discovery.timeout_seconds = 5;
+        config.discovery.timeout_seconds = 3;
     };
     an_unreachable_domain_is_reported_as_an_error_instead_of_empty,
 }

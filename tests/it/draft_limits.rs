@@ -15,7 +15,7 @@ use crate::support::server::TestServer;
 /// Requests of an agent in a minute, and proposals in each of them.
 const FLOOD: (usize, usize) = (10, 100);
 
-/// Calls that read logs would make each pass twice as long.
+/// No test here needs the calls that read logs.
 fn without_logs(config: &mut Config) {
     config.followers.logs = false;
 }

@@ -100,10 +100,10 @@ fn holdings(all: &[&KeyedLeases]) -> Vec<usize> {
 
 /// A round takes at most 5 seconds, so two rounds are within the 60 seconds after which the shares must be even.
 async fn three_replicas_share_many_keys_evenly(db: TestDb) {
-    let keys = keys(300);
+    let keys = keys(120);
     let mut a = replica(&db, "a").await;
     round(&db, &mut a, &keys).await;
-    assert_eq!(holdings(&[&a]), [300]);
+    assert_eq!(holdings(&[&a]), [120]);
     let (mut b, mut c) = (replica(&db, "b").await, replica(&db, "c").await);
     // The first one releases its surplus, and the others take it.
     for _ in 0..2 {
@@ -111,7 +111,7 @@ async fn three_replicas_share_many_keys_evenly(db: TestDb) {
             assert!(round(&db, one, &keys).await.is_empty());
         }
     }
-    assert_eq!(holdings(&[&a, &b, &c]), [100, 100, 100]);
+    assert_eq!(holdings(&[&a, &b, &c]), [40, 40, 40]);
     // Keys that do not exist any more are released.
     let fewer: BTreeSet<String> = keys.iter().take(10).cloned().collect();
     for _ in 0..2 {

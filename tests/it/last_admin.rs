@@ -107,13 +107,13 @@ async fn remove_both(
     [a, b]
 }
 
-/// Removes both admins at once, the first one in any way and the second one in these: as each other, and as two service
+/// Removes both admins at once, the first one in this way and the second one in any: as each other, and as two service
 /// principals, which stay admins. The second removal of each pair is made through `there`.
-async fn race(sg: &TestServer, ways: &[Way], there: &Caller) {
+async fn race(sg: &TestServer, first: Way, there: &Caller) {
     let key = sg.admin().create_key("second", pb::Role::Admin).await;
     let programs = [sg.admin(), Caller { bearer: Bearer(Some(key)), ..there.clone() }];
     known(&programs[1]).await;
-    for pair in ways.iter().flat_map(|first| WAYS.map(|second| [*first, second])) {
+    for pair in WAYS.map(|second| [first, second]) {
         let (ana, ben) = two_admins(sg).await;
         let admins = [sg.with_token(&ana), Caller { bearer: Bearer(Some(ben)), ..there.clone() }];
         known(&admins[1]).await;
@@ -140,8 +140,10 @@ async fn remove_but_one(sg: &TestServer, callers: [&Caller; 2], ways: [Way; 2]) 
 
 server_tests! {
     the_last_active_admin_cannot_be_removed_in_any_way,
-    two_admins_that_update_and_remove_each_other_leave_one_admin,
-    two_admins_that_reset_or_delete_each_other_leave_one_admin,
+    a_demotion_and_the_removal_of_another_admin_leave_one_admin,
+    a_deactivation_and_the_removal_of_another_admin_leave_one_admin,
+    a_reset_and_the_removal_of_another_admin_leave_one_admin,
+    a_deletion_and_the_removal_of_another_admin_leave_one_admin,
 }
 
 async fn the_last_active_admin_cannot_be_removed_in_any_way(sg: TestServer) {
@@ -175,17 +177,27 @@ async fn the_last_active_admin_cannot_be_removed_in_any_way(sg: TestServer) {
     sg.finish().await;
 }
 
-async fn two_admins_that_update_and_remove_each_other_leave_one_admin(sg: TestServer) {
-    race(&sg, &WAYS[..2], &sg.anonymous()).await;
+async fn a_demotion_and_the_removal_of_another_admin_leave_one_admin(sg: TestServer) {
+    race(&sg, Way::Demote, &sg.anonymous()).await;
     sg.finish().await;
 }
 
-async fn two_admins_that_reset_or_delete_each_other_leave_one_admin(sg: TestServer) {
-    race(&sg, &WAYS[2..], &sg.anonymous()).await;
+async fn a_deactivation_and_the_removal_of_another_admin_leave_one_admin(sg: TestServer) {
+    race(&sg, Way::Deactivate, &sg.anonymous()).await;
     sg.finish().await;
 }
 
-fn race_on_two_replicas(ways: &[Way]) {
+async fn a_reset_and_the_removal_of_another_admin_leave_one_admin(sg: TestServer) {
+    race(&sg, Way::Reset, &sg.anonymous()).await;
+    sg.finish().await;
+}
+
+async fn a_deletion_and_the_removal_of_another_admin_leave_one_admin(sg: TestServer) {
+    race(&sg, Way::Delete, &sg.anonymous()).await;
+    sg.finish().await;
+}
+
+fn race_on_two_replicas(first: Way) {
     run(
         Engine::Postgres,
         |_| {},
@@ -193,7 +205,7 @@ fn race_on_two_replicas(ways: &[Way]) {
             let (app, running) = sg.start_replica().await;
             let channel = Endpoint::new(format!("http://{}", running.address())).unwrap();
             let there = Caller { channel: channel.connect_lazy(), bearer: Bearer(None) };
-            race(&sg, ways, &there).await;
+            race(&sg, first, &there).await;
             app.stop.cancel();
             running.stopped().await;
             app.drain().await;
@@ -204,11 +216,21 @@ fn race_on_two_replicas(ways: &[Way]) {
 }
 
 #[test]
-fn concurrent_updates_and_removals_of_admins_on_two_replicas_leave_one_admin() {
-    race_on_two_replicas(&WAYS[..2]);
+fn a_demotion_on_one_replica_and_a_removal_on_another_leave_one_admin() {
+    race_on_two_replicas(Way::Demote);
 }
 
 #[test]
-fn concurrent_resets_and_removals_of_admins_on_two_replicas_leave_one_admin() {
-    race_on_two_replicas(&WAYS[2..]);
+fn a_deactivation_on_one_replica_and_a_removal_on_another_leave_one_admin() {
+    race_on_two_replicas(Way::Deactivate);
+}
+
+#[test]
+fn a_reset_on_one_replica_and_a_removal_on_another_leave_one_admin() {
+    race_on_two_replicas(Way::Reset);
+}
+
+#[test]
+fn a_deletion_on_one_replica_and_a_removal_on_another_leave_one_admin() {
+    race_on_two_replicas(Way::Delete);
 }

@@ -36,6 +36,7 @@ use futures_util::future::BoxFuture;
 use tracing::{debug, warn};
 
 use self::memory::Memory;
+use self::pace::Pace;
 use self::pass::Pass;
 use crate::app::App;
 use crate::ctx::Ctx;
@@ -115,7 +116,8 @@ fn pass<'a>(
     })
 }
 
-/// Follows a gateway for one pass, under its lease. Returns false if another replica holds the lease. For tests.
+/// Follows a gateway for one pass, under its lease and without pauses between calls. Returns false if another replica
+/// holds the lease. For tests.
 ///
 /// # Errors
 /// Those of the gateway and of the database.
@@ -128,6 +130,7 @@ pub async fn follow_once(
     let lease = leases::acquire(&app.db, &name, &app.replica, SINGLE_PASS_TTL).await?;
     let Some(lease) = lease else { return Ok(false) };
     memory.logs_every = Duration::ZERO;
+    memory.pace = Pace::unlimited();
     let ctx = Ctx::system(app, KIND);
     let done = pass(&ctx, &lease, gateway, memory).await;
     // Fails if another replica has taken the lease, which is harmless.

@@ -24,7 +24,8 @@ const SECOND: Duration = Duration::from_secs(1);
 /// When the next call is due.
 #[derive(Debug)]
 pub struct Pace {
-    bytes_per_second: u64,
+    /// `None` if every call is due at once.
+    bytes_per_second: Option<u64>,
     spent: Mutex<Spent>,
 }
 
@@ -44,7 +45,13 @@ impl Pace {
         let of_budget = config.bytes_per_minute / 60 / SHARE_OF_BUDGET;
         let bytes_per_second = BYTES_PER_SECOND.min(of_budget).max(1);
         let spent = Spent { calls: VecDeque::new(), paid_at: Instant::now() };
-        Self { bytes_per_second, spent: Mutex::new(spent) }
+        Self { bytes_per_second: Some(bytes_per_second), spent: Mutex::new(spent) }
+    }
+
+    /// Creates a pace at which every call is due at once, for single passes, which a test starts one after the other.
+    pub(super) fn unlimited() -> Self {
+        let spent = Spent { calls: VecDeque::new(), paid_at: Instant::now() };
+        Self { bytes_per_second: None, spent: Mutex::new(spent) }
     }
 
     /// Waits until this many calls may be made at once, at most 20.
@@ -57,7 +64,8 @@ impl Pace {
 
     /// Counts what calls have used.
     pub fn spend(&self, usage: Usage) {
-        let micros = usage.bytes as u64 * 1_000_000 / self.bytes_per_second;
+        let Some(bytes_per_second) = self.bytes_per_second else { return };
+        let micros = usage.bytes as u64 * 1_000_000 / bytes_per_second;
         self.spent.lock().add(usage.calls, Duration::from_micros(micros), Instant::now());
     }
 }
@@ -133,5 +141,12 @@ mod tests {
         assert!(at_least(4_000).contains(&wait_after(&config, 16 << 20)));
         config.bytes_per_minute = 60 << 20;
         assert!(at_least(4_000).contains(&wait_after(&config, 1 << 20)));
+    }
+
+    #[test]
+    fn an_unlimited_pace_delays_no_call() {
+        let pace = Pace::unlimited();
+        pace.spend(Usage { calls: 40, bytes: 40 << 20 });
+        assert_eq!(pace.spent.lock().next_due(20, Instant::now()), None);
     }
 }

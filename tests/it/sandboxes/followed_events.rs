@@ -26,6 +26,8 @@ server_tests_without_jobs! {
 }
 
 const LOAD_FAILED: &str = "policy.load_failed";
+/// How long a sandbox may take to load a policy, with this configuration.
+const LOAD_TIME: Duration = Duration::from_secs(1);
 /// More than the interval at which new drafts of a sandbox are announced.
 const ANNOUNCED_AGAIN_AFTER: Duration = Duration::from_secs(61);
 /// More than the interval at which a written policy is checked that no operation follows.
@@ -67,10 +69,11 @@ async fn write_unloaded(sg: &TestServer, edge: &Followed) -> (ApprovalRoundId, u
         ..Default::default()
     };
     let change = apply(&sg.admin(), request).await.unwrap();
-    let ended = wait_operation(&sg.admin(), &change.operation).await;
-    assert_eq!(ended.error_code(), pb::OperationErrorCode::Timeout, "{ended:?}");
     let id = ApprovalRoundId(change.approval_id);
     let written = wait_for(&sg.app, id, RoundState::Written).await;
+    sg.app.clock.advance(LOAD_TIME);
+    let ended = wait_operation(&sg.admin(), &change.operation).await;
+    assert_eq!(ended.error_code(), pb::OperationErrorCode::Timeout, "{ended:?}");
     (id, u32::try_from(written.progress.written_version.unwrap()).unwrap())
 }
 

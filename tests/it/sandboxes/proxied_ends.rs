@@ -266,47 +266,57 @@ async fn a_short_database_failure_loses_no_created_sandbox(sg: TestServer) {
     }
 }
 
-server_tests! { tuned with_folder; a_proxied_creation_that_times_out_before_it_is_sent_is_not_sent }
+server_tests! {
+    tuned with_folder;
+    a_proxied_creation_on_0_0_that_times_out_before_it_is_sent_is_not_sent,
+    a_proxied_creation_on_0_1_that_times_out_before_it_is_sent_is_not_sent,
+}
 
-async fn a_proxied_creation_that_times_out_before_it_is_sent_is_not_sent(sg: TestServer) {
+async fn a_proxied_creation_on_0_0_that_times_out_before_it_is_sent_is_not_sent(sg: TestServer) {
+    times_out_before_it_is_sent(sg, GATEWAYS[0]).await;
+}
+
+async fn a_proxied_creation_on_0_1_that_times_out_before_it_is_sent_is_not_sent(sg: TestServer) {
+    times_out_before_it_is_sent(sg, GATEWAYS[1]).await;
+}
+
+async fn times_out_before_it_is_sent(sg: TestServer, (name, generation): (&str, Generation)) {
     use shoreguard::pb::v0_0::openshell::v1 as old;
     use shoreguard::pb::v0_1::openshell::v1 as new;
     // A hook that succeeds, but after the deadline.
     let go = sg.app.config.server.data_dir.join("go");
     write_script(&sg, "slow", &format!("until [ -e {} ]; do sleep 0.05; done", go.display()));
-    for (name, generation) in GATEWAYS {
-        let simulator = start_gateway(&sg, name, generation).await;
-        create_hook(&sg, name, "late", pb::BootHookPhase::PreCreate, "slow").await;
-        let mut metadata = MetadataMap::new();
-        metadata.insert("x-shoreguard-gateway", name.parse().unwrap());
-        metadata.insert("grpc-timeout", "2S".parse().unwrap());
-        let refused = match generation {
-            Generation::V0_0 => {
-                let spec = Some(old::SandboxSpec::default());
-                let request =
-                    old::CreateSandboxRequest { name: "late".into(), spec, ..Default::default() };
-                let request = Request::from_parts(metadata, Extensions::default(), request);
-                sg.admin().openshell_v0_0().create_sandbox(request).await.map(|_| ())
-            }
-            Generation::V0_1 => {
-                let spec = Some(new::SandboxSpec::default());
-                let request =
-                    new::CreateSandboxRequest { name: "late".into(), spec, ..Default::default() };
-                let request = Request::from_parts(metadata, Extensions::default(), request);
-                sg.admin().openshell_v0_1().create_sandbox(request).await.map(|_| ())
-            }
-        };
-        let refused = refused.unwrap_err();
-        assert!(matches!(refused.code(), Code::DeadlineExceeded | Code::Cancelled), "{refused:?}");
-        std::fs::write(&go, "").unwrap();
-        let late = wait_operation(&sg.admin(), &last_operation(&sg, name).await.id).await;
-        assert_eq!(late.error_code(), pb::OperationErrorCode::Timeout, "{late:?}");
-        assert_eq!(
-            operation_result(&late)["hooks"]["pre_create"][0]["status"],
-            "success",
-            "the result lists the hooks that ran"
-        );
-        assert_eq!(call_count(&simulator, "/CreateSandbox"), 0);
-        std::fs::remove_file(&go).unwrap();
-    }
+    let simulator = start_gateway(&sg, name, generation).await;
+    create_hook(&sg, name, "late", pb::BootHookPhase::PreCreate, "slow").await;
+    let mut metadata = MetadataMap::new();
+    metadata.insert("x-shoreguard-gateway", name.parse().unwrap());
+    metadata.insert("grpc-timeout", "2S".parse().unwrap());
+    let refused = match generation {
+        Generation::V0_0 => {
+            let spec = Some(old::SandboxSpec::default());
+            let request =
+                old::CreateSandboxRequest { name: "late".into(), spec, ..Default::default() };
+            let request = Request::from_parts(metadata, Extensions::default(), request);
+            sg.admin().openshell_v0_0().create_sandbox(request).await.map(|_| ())
+        }
+        Generation::V0_1 => {
+            let spec = Some(new::SandboxSpec::default());
+            let request =
+                new::CreateSandboxRequest { name: "late".into(), spec, ..Default::default() };
+            let request = Request::from_parts(metadata, Extensions::default(), request);
+            sg.admin().openshell_v0_1().create_sandbox(request).await.map(|_| ())
+        }
+    };
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused.code(), Code::DeadlineExceeded | Code::Cancelled), "{refused:?}");
+    std::fs::write(&go, "").unwrap();
+    let late = wait_operation(&sg.admin(), &last_operation(&sg, name).await.id).await;
+    assert_eq!(late.error_code(), pb::OperationErrorCode::Timeout, "{late:?}");
+    assert_eq!(
+        operation_result(&late)["hooks"]["pre_create"][0]["status"],
+        "success",
+        "the result lists the hooks that ran"
+    );
+    assert_eq!(call_count(&simulator, "/CreateSandbox"), 0);
+    std::fs::remove_file(&go).unwrap();
 }

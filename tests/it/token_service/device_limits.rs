@@ -81,9 +81,18 @@ async fn t16_device_codes_are_limited_per_wider_network_and_per_scope(sg: TestSe
         let ip: IpAddr = address.parse().unwrap();
         request_code(&sg.app, scope, Some(ip)).await
     };
-    for number in 0..SITE_MAX {
-        request(CodeScope::Session, format!("2001:db8:1:{number:x}::1")).await.unwrap();
-    }
+    request(CodeScope::Session, "2001:db8:1:0::1".to_owned()).await.unwrap();
+    // Codes of other networks of the same customer.
+    let more = SITE_MAX - 2;
+    let of_site = format!(
+        "INSERT INTO device_codes (device_hash, user_hash, network, site, state, created_at, expires_at) \
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {more}) \
+         SELECT (2000000 + n.i) || '{zeros}', (2000000 + n.i) || '{zeros}', 'next to ' || n.i, site, state, \
+         created_at, expires_at FROM device_codes CROSS JOIN n",
+        zeros = "0".repeat(57)
+    );
+    assert_eq!(i64::try_from(sg.sql(&of_site).await).unwrap(), more);
+    request(CodeScope::Session, "2001:db8:1:1::1".to_owned()).await.unwrap();
     let refused = request(CodeScope::Session, "2001:db8:1:ffff::1".to_owned()).await;
     assert!(matches!(refused, Err(Error::Exhausted { .. })), "{refused:?}");
     request(CodeScope::Session, "2001:db8:2:1::1".to_owned()).await.unwrap();

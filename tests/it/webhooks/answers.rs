@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use shoreguard::db::Engine;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::webhooks::worker::BACKLOG;
 use tokio_util::sync::CancellationToken;
@@ -297,6 +298,10 @@ async fn a_webhook_with_too_many_pending_messages_is_disabled(sg: TestServer) {
             from + count - 1
         )
     };
+    if sg.engine == Engine::Postgres {
+        // To look up the webhook of each row would take as long as all the rest.
+        sg.sql("ALTER TABLE webhook_deliveries DISABLE TRIGGER ALL").await;
+    }
     assert_eq!(sg.sql(&pending(99_999, 1)).await, 99_999);
     sg.run_job(&BACKLOG).await;
     assert!(get(&sg, id).await.active);
