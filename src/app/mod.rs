@@ -2,6 +2,7 @@
 //!
 //! State of a single module is a part, which `boot` adds and the module gets with [`App::part`].
 
+pub mod long_work;
 mod parts;
 mod setup;
 
@@ -18,6 +19,7 @@ use uuid::Uuid;
 pub use self::parts::Parts;
 pub use self::setup::Setup;
 
+use self::long_work::LongWork;
 use crate::access::authn::Authn;
 use crate::access::authn::password::PasswordHasher;
 use crate::access::credential_limit::CredentialLimit;
@@ -63,6 +65,8 @@ pub struct App {
     pub fleet: Fleet,
     /// Hashes passwords, with limited concurrency (T16).
     pub passwords: PasswordHasher,
+    /// Runs long computations, with limited concurrency (T16).
+    pub long_work: LongWork,
     /// Limits how many credentials one caller may create per minute.
     pub credential_limit: CredentialLimit,
     /// Monitors the free disk space.

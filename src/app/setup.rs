@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::long_work::LongWork;
 use super::{App, Parts, new_id};
 use crate::access::authn::Authn;
 use crate::access::authn::password::PasswordHasher;
@@ -68,6 +69,7 @@ impl App {
             feed: EventFeed::default(),
             fleet: Fleet::new(&config.gateways)?,
             passwords: PasswordHasher::new(&config.limits),
+            long_work: LongWork::default(),
             credential_limit: CredentialLimit::new(config.limits.credentials_per_minute),
             disk: Disk::new(config.server.data_dir.clone(), config.limits.disk_reserve_mib),
             config,

@@ -10,6 +10,7 @@
 mod authorize;
 mod call;
 mod deferred;
+mod long_work;
 mod pages;
 mod pending;
 mod proved;

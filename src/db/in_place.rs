@@ -64,7 +64,7 @@ impl<F: Future> Future for InPlace<F> {
 }
 
 /// Returns whether this thread may be blocked: not if it is the only one of its runtime.
-fn may_block() -> bool {
+pub(crate) fn may_block() -> bool {
     let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
     !matches!(flavor, Ok(RuntimeFlavor::CurrentThread))
 }

@@ -65,6 +65,7 @@ use crate::error::{Error, Reason};
 
 pub use crate::on_conn;
 pub use conn::{Conn, OpeningConn, PooledSqlite};
+pub(crate) use in_place::may_block;
 pub use migrations::versions;
 pub use options::DbOptions;
 pub(crate) use transaction::no_statements;

@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 
+use shoreguard::app::long_work::{PER_CALLER_MAX, RUNNING_MAX, SHORT_BYTES_MAX};
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::PolicyDifferenceKind as Kind;
 use shoreguard::policy::DOCUMENT_BYTES_MAX;
 use shoreguard::resources::policies::domain::DIFFERENCES_MAX;
+use tokio::task::JoinSet;
 use tonic::Status;
 
 use crate::approvals::{self, Proposal, fact};
@@ -67,6 +69,7 @@ server_tests! {
     a_document_keeps_the_marks_of_a_revision_and_cannot_set_them,
     an_invalid_document_is_refused_with_its_path,
     documents_and_differences_are_limited,
+    t16_a_caller_waits_for_its_turn_at_a_large_comparison,
     the_policy_of_an_approval_is_compared,
     t08_only_approvals_of_the_sandbox_are_compared,
 }
@@ -372,5 +375,31 @@ async fn t08_only_approvals_of_the_sandbox_are_compared(sg: TestServer) {
         }
         simulator.stop().await;
     }
+    sg.finish().await;
+}
+
+async fn t16_a_caller_waits_for_its_turn_at_a_large_comparison(sg: TestServer) {
+    let [(name, generation), ..] = GATEWAYS;
+    let simulator = seeded(&sg, name, generation).await;
+    let mut held = Vec::new();
+    for _ in 0..RUNNING_MAX {
+        held.push(sg.app.long_work.turn(None, SHORT_BYTES_MAX + 1).await.unwrap());
+    }
+    let small = diff(&sg.admin(), name, document("version: 1"), version(1)).await;
+    small.expect("a small comparison needs no turn");
+    let large = format!("version: 1\n# {}", "x".repeat(SHORT_BYTES_MAX));
+    let mut calls = JoinSet::new();
+    for _ in 0..=PER_CALLER_MAX {
+        let (caller, large) = (sg.admin(), large.clone());
+        calls.spawn(async move { diff(&caller, name, document(&large), version(1)).await });
+    }
+    // No turn ends, so the first response is that of the call that may not wait.
+    let refused = calls.join_next().await.unwrap().unwrap();
+    assert_refused!(refused, ResourceExhausted, "BUSY");
+    drop(held);
+    while let Some(done) = calls.join_next().await {
+        done.unwrap().expect("the call waited for its turn");
+    }
+    simulator.stop().await;
     sg.finish().await;
 }

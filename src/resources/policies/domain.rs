@@ -1,11 +1,13 @@
 //! Reads policies from their gateway, compares and exports them, and finds presets.
 
+use bytes::Bytes;
+
 use crate::ctx::{Ctx, ListKey};
 use crate::db::page::PageSize;
 use crate::db::types::{ApprovalRoundId, SandboxName, SandboxRef};
 use crate::error::{Error, ResourceKind};
-use crate::openshell::Gateway;
 use crate::openshell::policies::{EffectivePolicy, Revision};
+use crate::openshell::{Gateway, Generation};
 use crate::policy::diff::{self, Difference, DifferenceKind};
 use crate::policy::{Policy, Preset, Presets};
 use crate::resources::approvals::proposals::candidate::decode;
@@ -39,6 +41,8 @@ pub struct SandboxPolicy {
     pub effective: Option<EffectivePolicy>,
     /// The policy.
     pub policy: Policy,
+    /// The policy as YAML.
+    pub yaml: String,
 }
 
 /// A policy to be compared.
@@ -50,13 +54,6 @@ pub enum PolicyOperand {
     Document(String),
     /// The policy that an approval of the sandbox leads to.
     Approval(ApprovalRoundId),
-}
-
-impl PolicyOperand {
-    /// Returns whether it is a document, which has no marks of its own.
-    fn is_document(&self) -> bool {
-        matches!(self, Self::Document(_))
-    }
 }
 
 /// Number of differences in a section.
@@ -121,7 +118,12 @@ pub async fn get(
         effective = Some(gateway.effective_policy(sandbox).await?);
     }
     let sent = effective.as_ref().map_or(&revision.policy, |effective| &effective.policy);
-    let policy = decode(gateway.generation(), sent.as_ref())?;
+    let turn = ctx.long_work(sent.as_ref().map_or(0, Bytes::len)).await?;
+    let (policy, yaml) = turn.run(|| {
+        let policy = decode(gateway.generation(), sent.as_ref())?;
+        let yaml = policy.to_yaml();
+        Ok::<_, Error>((policy, yaml))
+    })?;
     Ok(SandboxPolicy {
         gateway: gateway.name().to_string(),
         sandbox: sandbox.clone(),
@@ -129,6 +131,7 @@ pub async fn get(
         active_version,
         effective,
         policy,
+        yaml,
     })
 }
 
@@ -165,22 +168,36 @@ pub async fn compare(
 ) -> Result<PolicyDiff, Error> {
     let gateway = connect(ctx).await?;
     let place = SandboxRef { gateway: ctx.required_gateway()?.clone(), name: sandbox.clone() };
-    let from_policy = load(ctx, &gateway, &place, "from", from).await?;
-    let to_policy = load(ctx, &gateway, &place, "to", to).await?;
-    let (from, to) = match (from.is_document(), to.is_document()) {
-        (false, true) => {
-            let marked = to_policy.with_marks_of(&from_policy)?;
-            (from_policy, marked)
-        }
-        (true, false) => (from_policy.with_marks_of(&to_policy)?, to_policy),
-        (false, false) | (true, true) => (from_policy, to_policy),
-    };
-    Ok(diff_of(&from, &to))
+    let first = load(ctx, &gateway, &place, "from", from).await?;
+    let second = load(ctx, &gateway, &place, "to", to).await?;
+    let turn = ctx.long_work(first.bytes() + second.bytes()).await?;
+    let generation = gateway.generation();
+    turn.run(|| compare_loaded(generation, first, second))
 }
 
-/// Compares two policies of one generation.
-pub(super) fn diff_of(from: &Policy, to: &Policy) -> PolicyDiff {
-    let mut differences = diff::compare(from, to);
+/// Compares two policies. A document gets the marks of the other policy.
+fn compare_loaded(
+    generation: Generation,
+    first: Loaded<'_>,
+    second: Loaded<'_>,
+) -> Result<PolicyDiff, Error> {
+    let are_documents = (first.is_document(), second.is_document());
+    let (mut from, mut to) = (first.parse(generation, "from")?, second.parse(generation, "to")?);
+    match are_documents {
+        (false, true) => to = to.with_marks_of(&from)?,
+        (true, false) => from = from.with_marks_of(&to)?,
+        (false, false) | (true, true) => {}
+    }
+    Ok(diff_of(diff::compare(&from, &to), from.is_equivalent(&to), &from, &to))
+}
+
+/// Returns what differs between two policies of one generation, which was compared before.
+pub(super) fn diff_of(
+    mut differences: Vec<Difference>,
+    is_equivalent: bool,
+    from: &Policy,
+    to: &Policy,
+) -> PolicyDiff {
     let sections = count_by_section(&differences);
     let omitted = differences.len().saturating_sub(DIFFERENCES_MAX);
     differences.truncate(DIFFERENCES_MAX);
@@ -188,36 +205,64 @@ pub(super) fn diff_of(from: &Policy, to: &Policy) -> PolicyDiff {
         differences,
         omitted,
         sections,
-        is_equivalent: from.is_equivalent(to),
+        is_equivalent,
         from_digest: from.digest(),
         to_digest: to.digest(),
     }
 }
 
-/// Returns an operand, which is this field of the request, as a policy of the gateway's generation.
-async fn load(
+/// An operand, before it is parsed.
+enum Loaded<'a> {
+    Document(&'a str),
+    Revision(Option<Bytes>),
+    Approval(Box<Policy>),
+}
+
+impl Loaded<'_> {
+    /// Returns whether it is a document, which has no marks of its own.
+    fn is_document(&self) -> bool {
+        matches!(self, Self::Document(_))
+    }
+
+    /// Returns its size.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Document(text) => text.len(),
+            Self::Revision(sent) => sent.as_ref().map_or(0, Bytes::len),
+            Self::Approval(policy) => policy.encoded().len(),
+        }
+    }
+
+    /// Parses it as a policy of the gateway's generation. `field` is that of the request.
+    fn parse(self, generation: Generation, field: &str) -> Result<Policy, Error> {
+        match self {
+            Self::Document(text) => Policy::from_yaml(generation, &format!("{field}.yaml"), text),
+            Self::Revision(sent) => decode(generation, sent.as_ref())?.require_known(),
+            Self::Approval(policy) => Ok(*policy),
+        }
+    }
+}
+
+/// Reads an operand, which is this field of the request.
+async fn load<'a>(
     ctx: &Ctx,
     gateway: &Gateway,
     place: &SandboxRef,
     field: &str,
-    operand: &PolicyOperand,
-) -> Result<Policy, Error> {
-    let generation = gateway.generation();
+    operand: &'a PolicyOperand,
+) -> Result<Loaded<'a>, Error> {
     match operand {
-        PolicyOperand::Document(text) => {
-            Policy::from_yaml(generation, &format!("{field}.yaml"), text)
-        }
+        PolicyOperand::Document(text) => Ok(Loaded::Document(text)),
         PolicyOperand::Revision(version) => {
             let (revision, _) = gateway.policy_revision(&place.name, *version).await?;
-            decode(generation, revision.policy.as_ref())?.require_known()
+            Ok(Loaded::Revision(revision.policy))
         }
         PolicyOperand::Approval(id) => {
             let field = format!("{field}.approval_id");
-            let mut conn = ctx.db().read().await?;
-            let policy = reviewed_policy(&mut conn, place, *id, &field).await?;
-            let reviewed = policy.generation();
+            let policy = reviewed_policy(ctx, place, *id, &field).await?;
+            let (generation, reviewed) = (gateway.generation(), policy.generation());
             if reviewed == generation {
-                return Ok(policy);
+                return Ok(Loaded::Approval(Box::new(policy)));
             }
             let why = format!(
                 "must be of generation {generation}, which the gateway has now: approval {id} is of {reviewed}"
@@ -255,18 +300,22 @@ pub async fn export(
     let gateway = connect(ctx).await?;
     let (revision, _) = gateway.policy_revision(sandbox, version).await?;
     ctx.add_audit_detail("version", revision.version);
-    let policy = decode(gateway.generation(), revision.policy.as_ref())?.require_known()?;
-    let digest = policy.digest();
-    let yaml = policy.to_document(&[
-        ("gateway", gateway.name().to_string()),
-        ("workspace", sandbox.workspace.clone()),
-        ("sandbox", sandbox.name.clone()),
-        ("wire_generation", gateway.generation().to_string()),
-        ("version", revision.version.to_string()),
-        ("policy_hash", revision.policy_hash.clone()),
-        ("digest", digest.clone()),
-        ("exported_at", ctx.now().to_string()),
-    ]);
+    let turn = ctx.long_work(revision.policy.as_ref().map_or(0, Bytes::len)).await?;
+    let (yaml, digest) = turn.run(|| {
+        let policy = decode(gateway.generation(), revision.policy.as_ref())?.require_known()?;
+        let digest = policy.digest();
+        let yaml = policy.to_document(&[
+            ("gateway", gateway.name().to_string()),
+            ("workspace", sandbox.workspace.clone()),
+            ("sandbox", sandbox.name.clone()),
+            ("wire_generation", gateway.generation().to_string()),
+            ("version", revision.version.to_string()),
+            ("policy_hash", revision.policy_hash.clone()),
+            ("digest", digest.clone()),
+            ("exported_at", ctx.now().to_string()),
+        ]);
+        Ok::<_, Error>((yaml, digest))
+    })?;
     Ok(ExportedPolicy { yaml, revision, digest })
 }
 

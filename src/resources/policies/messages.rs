@@ -100,7 +100,8 @@ impl From<Revision> for pb::PolicyRevision {
 
 impl From<SandboxPolicy> for pb::Policy {
     fn from(found: SandboxPolicy) -> Self {
-        let SandboxPolicy { gateway, sandbox, revision, active_version, effective, policy } = found;
+        let SandboxPolicy { gateway, sandbox, revision, active_version, effective, policy, yaml } =
+            found;
         let (policy_hash, source, gateway_policy_version) = match effective {
             None => (revision.policy_hash.clone(), pb::PolicySource::Sandbox, 0),
             Some(effective) => {
@@ -119,7 +120,7 @@ impl From<SandboxPolicy> for pb::Policy {
             wire_generation: generation(policy.generation()).into(),
             revision: Some(revision.into()),
             active_version,
-            yaml: policy.to_yaml(),
+            yaml,
             digest: policy.digest(),
             policy_hash,
             marks: policy.marks(),

@@ -102,7 +102,8 @@ pub async fn create(ctx: &Ctx, asked: CreateRequest) -> Result<Option<Operation>
         return Err(Error::invalid("gateway_template", why));
     }
     if !policy.is_empty() {
-        let policy = Policy::from_yaml(gateway.generation(), "policy", &policy)?;
+        let turn = ctx.long_work(policy.len()).await?;
+        let policy = turn.run(|| Policy::from_yaml(gateway.generation(), "policy", &policy))?;
         create.new.policy = Some(policy.encoded().to_vec());
     }
     let new = &create.new;

@@ -19,7 +19,6 @@ use crate::error::Error;
 use crate::feed::store::parse_role;
 use crate::governance::Decision;
 use crate::openshell::Gateway;
-use crate::policy::Presets;
 use crate::resources::approvals::NewProposal;
 use crate::resources::approvals::proposals::candidate::{self, Candidate};
 use crate::resources::approvals::proposals::change::PolicyChange;
@@ -66,8 +65,9 @@ async fn compute(ctx: &Ctx, gateway: &Gateway, round: &Round) -> Computed {
     if !change.is_computed_again() {
         return Ok(None);
     }
-    let (presets, sandbox) = (ctx.app().part::<Presets>(), &round.place.name);
-    let candidate = match candidate::compute(gateway, presets, sandbox, &change, "").await {
+    // Without a holder: the limits of the proposer must not end the round.
+    let computed = candidate::compute(ctx, None, gateway, &round.place.name, &change, "").await;
+    let candidate = match computed {
         Ok(candidate) => candidate,
         Err(error) if error.is_refusal() => return Ok(None),
         Err(error) => return Err(error),

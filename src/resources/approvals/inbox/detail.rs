@@ -15,7 +15,7 @@ use crate::governance::{
 use crate::policy::diff::{self, Difference};
 use crate::resources::approvals::drafts::content::{DraftContent, UndoContent};
 use crate::resources::approvals::drafts::quoting::{ITEM_BYTES_MAX, Room, ends_with_hash};
-use crate::resources::approvals::rounds::{self, Content, Round, RuleContent};
+use crate::resources::approvals::rounds::{self, Content, PolicyContent, Round, RuleContent};
 use crate::resources::bypass_events::refused::RefusedConnection;
 use crate::role::Role;
 
@@ -123,12 +123,16 @@ pub struct CallerPosition {
 /// Returns a round with its content and its progress.
 ///
 /// # Errors
-/// Those of the database.
+/// Those of the database; `BUSY` if the caller has too many turns.
 pub async fn get(ctx: &Ctx, round: Round) -> Result<Detail, Error> {
     let mut conn = ctx.db().read().await?;
     let now = ctx.db().now(&mut conn).await?;
     let stored = rounds::store::content(&mut conn, round.id).await?;
-    let mut content = Content::decode(round.action, round.generation, &stored)?;
+    // No connection is held during the wait.
+    drop(conn);
+    let turn = ctx.long_work(stored.len()).await?;
+    let (mut content, policy) = turn.run(|| read(&round, &stored))?;
+    let mut conn = ctx.db().read().await?;
     let mut people_of = PeopleOf::new(ctx.app());
     let page = [round];
     let counted = view::count(&mut conn, &mut people_of, &page, now).await?.pop();
@@ -153,7 +157,7 @@ pub async fn get(ctx: &Ctx, round: Round) -> Result<Detail, Error> {
     let is_satisfiable = counted.tally.as_ref().is_some_and(|tally| tally.satisfiable);
     let rules = progress(&round, &counted, &people, now);
     let item = view::to_item(&mut people_of, ctx.principal(), round, &counted, now);
-    let content = to_view(content);
+    let content = policy.unwrap_or_else(|| to_view(content));
     Ok(Detail {
         item,
         content,
@@ -169,6 +173,24 @@ pub async fn get(ctx: &Ctx, round: Round) -> Result<Detail, Error> {
         refused,
         marks_lost_at,
     })
+}
+
+/// Decodes the content of a round. Returns it as it is shown, too, if it is a policy: policies can be large.
+fn read(round: &Round, stored: &[u8]) -> Result<(Content, Option<ContentView>), Error> {
+    let content = Content::decode(round.action, round.generation, stored)?;
+    let view = match &content {
+        Content::Policy(content) => Some(policy_view(content)),
+        Content::Rule(_) | Content::Draft(_) | Content::Undo(_) => None,
+    };
+    Ok((content, view))
+}
+
+fn policy_view(content: &PolicyContent) -> ContentView {
+    let mut differences = diff::compare(&content.base, &content.candidate);
+    let omitted = differences.len().saturating_sub(DIFFERENCES_MAX);
+    differences.truncate(DIFFERENCES_MAX);
+    let (yaml, marks) = (content.candidate.to_yaml(), content.candidate.marks());
+    ContentView::Policy { differences, omitted, yaml, marks }
 }
 
 /// Returns when the gateway has last dropped marks, if it could drop those under review.
@@ -220,13 +242,7 @@ fn to_view(content: Content) -> ContentView {
         Content::Rule(content) => ContentView::Rule(*content),
         Content::Draft(content) => ContentView::Draft(content),
         Content::Undo(content) => ContentView::Undo(content),
-        Content::Policy(content) => {
-            let mut differences = diff::compare(&content.base, &content.candidate);
-            let omitted = differences.len().saturating_sub(DIFFERENCES_MAX);
-            differences.truncate(DIFFERENCES_MAX);
-            let (yaml, marks) = (content.candidate.to_yaml(), content.candidate.marks());
-            ContentView::Policy { differences, omitted, yaml, marks }
-        }
+        Content::Policy(content) => policy_view(&content),
     }
 }
 

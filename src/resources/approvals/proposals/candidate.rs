@@ -8,10 +8,13 @@
 use bytes::Bytes;
 
 use super::change::{self, PolicyChange};
+use crate::ctx::Ctx;
 use crate::db::types::SandboxName;
 use crate::error::{Error, Reason, ResourceKind};
+use crate::fair::LimitHolder;
 use crate::openshell::policies::{PolicySource, Revision};
 use crate::openshell::{Gateway, Generation};
+use crate::policy::diff::{self, Difference};
 use crate::policy::{Policy, Presets};
 
 /// Maximum number of static parts that an error names.
@@ -30,6 +33,9 @@ pub struct Candidate {
     pub base_policy: Policy,
     /// The policy that the change leads to.
     pub policy: Policy,
+    /// What differs between them.
+    pub differences: Vec<Difference>,
+    is_up_to_date: bool,
     /// The gateway's hash of the policy in force.
     pub effective_hash: String,
     /// Whether the gateway has a policy for all sandboxes: it would refuse a change of one.
@@ -40,7 +46,7 @@ impl Candidate {
     /// Returns whether the newest revision already has the content, apart from its spelling.
     #[must_use]
     pub fn is_up_to_date(&self) -> bool {
-        self.policy.is_equivalent(&self.base_policy)
+        self.is_up_to_date
     }
 
     /// Returns the etag of the newest revision.
@@ -51,15 +57,16 @@ impl Candidate {
 }
 
 /// Computes the policy that a change leads to, and checks that a running sandbox can get it. An empty etag is that of
-/// the newest revision.
+/// the newest revision. The holder waits for its turn if the policies are large; without one, it is work of the server.
 ///
 /// # Errors
-/// `CONCURRENT_CHANGE` if the etag is stale, `Invalid` if the change does not apply or no gateway accepts the result,
-/// `POLICY_STATIC` if a running sandbox cannot get it, `POLICY_UNREADABLE` if the newest revision cannot be read in
-/// full, `NOT_FOUND` if the sandbox or a revision does not exist.
+/// `BUSY` if the holder has too many turns, `CONCURRENT_CHANGE` if the etag is stale, `Invalid` if the change does not
+/// apply or no gateway accepts the result, `POLICY_STATIC` if a running sandbox cannot get it, `POLICY_UNREADABLE` if the
+/// newest revision cannot be read in full, `NOT_FOUND` if the sandbox or a revision does not exist.
 pub async fn compute(
+    ctx: &Ctx,
+    holder: Option<LimitHolder>,
     gateway: &Gateway,
-    presets: &Presets,
     sandbox: &SandboxName,
     change: &PolicyChange,
     etag: &str,
@@ -70,12 +77,17 @@ pub async fn compute(
         return Err(stale(sandbox, &base.policy_hash));
     }
     let generation = gateway.generation();
-    let base_policy = decode(generation, base.policy.as_ref())?.require_known()?;
     let restored = restored(gateway, sandbox, change).await?;
-    let policy = change::result(&base_policy, change, restored.as_ref(), presets)?;
-    policy.check_accepted(change.field())?;
+    let bytes = size(&base) + restored.as_ref().map_or(0, size) + change.bytes();
+    let (work, presets) = (&ctx.app().long_work, ctx.app().part::<Presets>());
+    let computed = work
+        .turn(holder, bytes)
+        .await?
+        .run(|| apply(generation, &base, restored.as_ref(), change, presets))?;
+    let Computed { base_policy, policy, differences, is_up_to_date } = computed;
     if let Some(created) = gateway.creation_policy(sandbox).await? {
-        check_static(&policy, &Policy::decode(generation, &created)?)?;
+        let turn = work.turn(holder, created.len()).await?;
+        turn.run(|| check_static(&policy, &Policy::decode(generation, &created)?))?;
     }
     let effective = gateway.effective_policy(sandbox).await?;
     Ok(Candidate {
@@ -84,9 +96,46 @@ pub async fn compute(
         base,
         base_policy,
         policy,
+        differences,
+        is_up_to_date,
         effective_hash: effective.policy_hash,
         is_global: effective.source == PolicySource::Gateway,
     })
+}
+
+/// The result of a change, compared with its base.
+struct Computed {
+    base_policy: Policy,
+    policy: Policy,
+    differences: Vec<Difference>,
+    is_up_to_date: bool,
+}
+
+/// Applies a change to a revision. Its result is a policy that a gateway accepts.
+fn apply(
+    generation: Generation,
+    base: &Revision,
+    restored: Option<&Revision>,
+    change: &PolicyChange,
+    presets: &Presets,
+) -> Result<Computed, Error> {
+    let base_policy = known_policy(generation, base)?;
+    let restored = restored.map(|revision| known_policy(generation, revision)).transpose()?;
+    let policy = change::result(&base_policy, change, restored.as_ref(), presets)?;
+    policy.check_accepted(change.field())?;
+    let differences = diff::compare(&base_policy, &policy);
+    let is_up_to_date = policy.is_equivalent(&base_policy);
+    Ok(Computed { base_policy, policy, differences, is_up_to_date })
+}
+
+/// Decodes the policy of a revision, of which this server must know every part.
+fn known_policy(generation: Generation, revision: &Revision) -> Result<Policy, Error> {
+    decode(generation, revision.policy.as_ref())?.require_known()
+}
+
+/// Returns the size of the encoded policy of a revision, in bytes.
+fn size(revision: &Revision) -> usize {
+    revision.policy.as_ref().map_or(0, Bytes::len)
 }
 
 fn stale(sandbox: &SandboxName, present: &str) -> Error {
@@ -122,16 +171,15 @@ pub fn decode(generation: Generation, sent: Option<&Bytes>) -> Result<Policy, Er
     Policy::decode(generation, sent)
 }
 
-/// Returns the policy of the revision that a change restores.
+/// Returns the revision that a change restores.
 async fn restored(
     gateway: &Gateway,
     sandbox: &SandboxName,
     change: &PolicyChange,
-) -> Result<Option<Policy>, Error> {
+) -> Result<Option<Revision>, Error> {
     let Some(version) = change.restored_version() else { return Ok(None) };
     let (revision, _) = gateway.policy_revision(sandbox, version).await?;
-    let policy = decode(gateway.generation(), revision.policy.as_ref())?;
-    policy.require_known().map(Some)
+    Ok(Some(revision))
 }
 
 /// Refuses a policy that a running sandbox cannot get.

@@ -79,6 +79,19 @@ pub enum EditContent {
 }
 
 impl EditInput {
+    /// Returns the size of what is parsed, in bytes.
+    fn bytes(&self) -> usize {
+        match &self.content {
+            EditContent::AddRule { yaml, .. }
+            | EditContent::AddDenyRules(_, yaml)
+            | EditContent::AddAllowRules(_, yaml) => yaml.len(),
+            EditContent::AddPaths(_, paths) => paths.iter().map(String::len).sum(),
+            EditContent::RemoveRule(_)
+            | EditContent::RemoveEndpoint { .. }
+            | EditContent::RemoveBinary { .. } => 0,
+        }
+    }
+
     /// Returns the edit of policies of a generation.
     fn edit(&self, generation: Generation) -> Result<Edit, Error> {
         let field = self.field.as_str();
@@ -115,6 +128,17 @@ impl PolicyChange {
             Self::Revert(_) => "version",
             Self::Encoded(_) => "policy",
             Self::Operations(_) => "merge_operations",
+        }
+    }
+
+    /// Returns the size of what is parsed, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Replace(text) | Self::Merge(text) => text.len(),
+            Self::Edits(inputs) => inputs.iter().map(EditInput::bytes).sum(),
+            Self::Presets(_) | Self::Revert(_) => 0,
+            Self::Encoded(bytes) | Self::Operations(bytes) => bytes.len(),
         }
     }
 

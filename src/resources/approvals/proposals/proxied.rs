@@ -11,7 +11,6 @@ use crate::error::{Error, Reason};
 use crate::governance::Origin;
 use crate::openshell::Gateway;
 use crate::openshell::sandbox_update::{SandboxUpdate, UpdateContent};
-use crate::policy::Presets;
 use crate::resources::approvals::rounds::{Round, RoundState};
 use crate::resources::approvals::wake;
 
@@ -44,8 +43,8 @@ pub fn propose_update<'a>(
             UpdateContent::Policy(policy) => PolicyChange::Encoded(policy),
             UpdateContent::Operations(operations) => PolicyChange::Operations(operations),
         };
-        let presets = ctx.app().part::<Presets>();
-        let candidate = candidate::compute(gateway, presets, sandbox, &change, "").await?;
+        let holder = ctx.limit_holder();
+        let candidate = candidate::compute(ctx, holder, gateway, sandbox, &change, "").await?;
         ctx.add_audit_detail("base_version", candidate.base.version);
         let expected = update.expected_resource_version;
         if expected != 0 && expected != candidate.resource_version {

@@ -1,7 +1,7 @@
 //! The policy that an approval leads to, read by the sandbox that it is about.
 
 use super::store;
-use crate::db::Conn;
+use crate::ctx::Ctx;
 use crate::db::types::{ApprovalRoundId, SandboxRef};
 use crate::error::{Error, ResourceKind};
 use crate::policy::Policy;
@@ -11,19 +11,20 @@ use crate::upstream::generation::Generation;
 /// Returns the policy that an approval of a sandbox leads to, or led to. `field` names the approval in the request.
 ///
 /// # Errors
-/// `NOT_FOUND` if the sandbox has no such approval, also if another one has; `Invalid` for `field` if it is not about a
+/// `BUSY` if the caller has too many turns; `NOT_FOUND` if the sandbox has no such approval, also if another one has; `Invalid` for `field` if it is not about a
 /// policy; `POLICY_UNREADABLE` if this server does not know a part of the policy.
 pub async fn reviewed_policy(
-    conn: &mut Conn,
+    ctx: &Ctx,
     place: &SandboxRef,
     id: ApprovalRoundId,
     field: &str,
 ) -> Result<Policy, Error> {
-    let found = store::content_of(conn, place, id).await?;
+    let found = store::content_of(&mut ctx.db().read().await?, place, id).await?;
     let missing = || Error::not_found(ResourceKind::Approval, id);
     let (action, generation, stored) = found.ok_or_else(missing)?;
     let generation = generation.as_deref().and_then(Generation::from_word);
-    match Content::decode(action, generation, &stored)? {
+    let turn = ctx.long_work(stored.len()).await?;
+    match turn.run(|| Content::decode(action, generation, &stored))? {
         Content::Policy(content) => content.candidate.require_known(),
         Content::Rule(_) | Content::Draft(_) | Content::Undo(_) => {
             let why = format!("must be an approval of a policy: approval {id} is of `{action}`");

@@ -9,7 +9,7 @@ use crate::ctx::{Ctx, Tx};
 use crate::db::types::SandboxRef;
 use crate::error::Error;
 use crate::governance::{Origin, Verdict};
-use crate::policy::diff::{self, DifferenceKind};
+use crate::policy::diff::DifferenceKind;
 use crate::resources::approvals::gate::write::{WriteFacts, judge_write};
 use crate::resources::approvals::rounds::RoundState;
 use crate::resources::approvals::{
@@ -127,7 +127,7 @@ pub fn new_round<'a>(
     comment: &str,
 ) -> NewRound<'a> {
     let mut summary = Summary { comment: comment.to_owned(), ..Summary::default() };
-    for difference in diff::compare(&candidate.base_policy, &candidate.policy) {
+    for difference in &candidate.differences {
         match difference.kind {
             DifferenceKind::Added => summary.added += 1,
             DifferenceKind::Removed => summary.removed += 1,

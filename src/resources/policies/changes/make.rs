@@ -5,7 +5,6 @@ use crate::ctx::Ctx;
 use crate::db::types::SandboxRef;
 use crate::error::Error;
 use crate::governance::{Origin, Verdict};
-use crate::policy::Presets;
 use crate::resources::approvals::apply::start_now;
 use crate::resources::approvals::gate::write::judge_write;
 use crate::resources::approvals::proposals::candidate::{Candidate, compute};
@@ -50,7 +49,9 @@ impl Changed {
     /// Returns what the change alters.
     #[must_use]
     pub fn diff(&self) -> PolicyDiff {
-        domain::diff_of(&self.candidate.base_policy, &self.candidate.policy)
+        let Candidate { base_policy, policy, differences, .. } = &self.candidate;
+        let is_equivalent = self.candidate.is_up_to_date();
+        domain::diff_of(differences.clone(), is_equivalent, base_policy, policy)
     }
 }
 
@@ -67,8 +68,8 @@ pub async fn make(
     ctx.add_audit_detail("workspace", place.workspace());
     ctx.add_audit_detail("comment", options.comment.as_deref());
     let gateway = domain::connect(ctx).await?;
-    let presets = ctx.app().part::<Presets>();
-    let candidate = compute(&gateway, presets, &place.name, change, &options.etag).await?;
+    let (holder, etag) = (ctx.limit_holder(), &options.etag);
+    let candidate = compute(ctx, holder, &gateway, &place.name, change, etag).await?;
     ctx.add_audit_detail("base_version", candidate.base.version);
     if candidate.is_up_to_date() {
         ctx.add_audit_detail("outcome", "noop");
