@@ -5,8 +5,8 @@
 //! Invariants
 //! - a long computation runs on a worker that has passed its other tasks to another thread first, and only a limited
 //!   number runs at once;
-//! - a caller waits before its computation, for a limited time. It holds or waits for a limited number of turns, so that
-//!   it delays others by its share only, and a call that is dropped leaves the queue;
+//! - a caller waits before its computation, for a limited time. It holds or waits for a limited number of turns, and
+//!   delays others by its share only. A call that is dropped leaves the queue;
 //! - a turn is returned when its computation has ended.
 
 use std::sync::Arc;

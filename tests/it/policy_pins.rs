@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use shoreguard::clock::Timestamp;
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::policy_pins::domain::PINS_OF_GATEWAY_MAX;
+use shoreguard::resources::policy_pins::domain::{PINS_OF_GATEWAY_MAX, PINS_OF_SETTER_MAX};
 use shoreguard::resources::policy_pins::worker::CLOCK;
 use shoreguard::resources::sandboxes::worker::SWEEP;
 use shoreguard::resources::write_intents::domain::IN_FLIGHT_MAX;
@@ -149,6 +149,7 @@ server_tests! {
     requests_about_pins_are_validated,
     pins_are_listed_in_pages_on_the_gateways_that_the_caller_can_see,
     the_number_of_pins_of_a_gateway_is_limited,
+    t16_a_setter_below_admin_has_at_most_1000_pins_on_a_gateway,
 }
 
 async fn a_pin_has_the_state_of_its_sandbox_and_its_setter(sg: TestServer) {
@@ -444,4 +445,24 @@ async fn the_number_of_pins_of_a_gateway_is_limited(sg: TestServer) {
     let over = pb::PinPolicyRequest { sandbox: "over".to_owned(), ..pin_request(None) };
     assert_refused!(pin(&admin, over).await, FailedPrecondition, "LIMIT_REACHED");
     set(&admin, pin_request(None)).await.expect("a repeated pin needs no room");
+}
+
+async fn t16_a_setter_below_admin_has_at_most_1000_pins_on_a_gateway(sg: TestServer) {
+    let _edge = edge(&sg).await;
+    let mason = caller(&sg, "mason", pb::Role::Operator).await;
+    let filled = PINS_OF_SETTER_MAX - 1;
+    let statement = format!(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {filled}) \
+         INSERT INTO policy_pins \
+         (gateway_name, sandbox_name, pinned_version, pinned_by, pinned_at, principal, setter_role) \
+         SELECT g.name, 's' || i, 0, 'sp:mason', g.registered_at, 'service_principal:' || p.id, 'operator' \
+         FROM n, gateways g, service_principals p WHERE g.name = 'edge' AND p.name = 'mason'"
+    );
+    sg.sql(&statement).await;
+    set(&mason, pin_request(None)).await.unwrap();
+    let over = pb::PinPolicyRequest { sandbox: "over".to_owned(), ..pin_request(None) };
+    assert_refused!(pin(&mason, over.clone()).await, FailedPrecondition, "LIMIT_REACHED");
+    set(&mason, pin_request(None)).await.expect("a repeated pin needs no room");
+    let other = caller(&sg, "other", pb::Role::Operator).await;
+    set(&other, over).await.expect("the pins of other setters do not count");
 }

@@ -20,10 +20,14 @@ use crate::resources::approvals::rule_changes::propose::Change;
 pub use crate::resources::stored_rules::domain::Pin;
 use crate::resources::stored_rules::domain::{delete_pin, pin_payload};
 use crate::resources::write_intents::domain::{self as write_intents, IntentScope, WriteInFlight};
+use crate::role::Role;
 use crate::seal::join_parts;
 
 /// Maximum number of pins on one gateway, which can have as many sandboxes.
 pub const PINS_OF_GATEWAY_MAX: i64 = 10_000;
+/// Maximum number of pins of one setter below admin on one gateway. Sandboxes need not exist, and one operator must not
+/// use all pins of the gateway (T16).
+pub const PINS_OF_SETTER_MAX: i64 = 1_000;
 
 /// How a sandbox is pinned.
 #[derive(Debug, Clone, Default)]
@@ -180,6 +184,14 @@ async fn insert(
     store::insert(conn, &new).await?;
     if store::count_on_gateway(conn, &place.gateway.name).await? > PINS_OF_GATEWAY_MAX {
         let why = format!("a gateway may have at most {PINS_OF_GATEWAY_MAX} pins");
+        return Err(Error::refused(Reason::LimitReached, why));
+    }
+    if let (Some(setter), true) = (ctx.principal(), ctx.role() < Role::Admin)
+        && store::count_of_setter(conn, &place.gateway.name, setter).await? > PINS_OF_SETTER_MAX
+    {
+        let why = format!(
+            "a principal below admin may have at most {PINS_OF_SETTER_MAX} pins on a gateway"
+        );
         return Err(Error::refused(Reason::LimitReached, why));
     }
     Ok(())

@@ -232,3 +232,14 @@ pub async fn count_on_gateway(conn: &mut Conn, gateway: &str) -> Result<i64, Err
     let query = t::table.filter(t::gateway_name.eq(gateway)).count();
     Ok(on_conn!(conn, |c| query.get_result(c).await)?)
 }
+
+/// Returns the number of pins on a gateway that a principal has set, expired ones included.
+pub async fn count_of_setter(
+    conn: &mut Conn,
+    gateway: &str,
+    setter: PrincipalId,
+) -> Result<i64, Error> {
+    let of_setter = t::gateway_name.eq(gateway).and(t::principal.eq(setter.to_string()));
+    let query = t::table.filter(of_setter).count();
+    Ok(on_conn!(conn, |c| query.get_result(c).await)?)
+}

@@ -61,8 +61,8 @@ impl Candidate {
 ///
 /// # Errors
 /// `BUSY` if the holder has too many turns, `CONCURRENT_CHANGE` if the etag is stale, `Invalid` if the change does not
-/// apply or no gateway accepts the result, `POLICY_STATIC` if a running sandbox cannot get it, `POLICY_UNREADABLE` if the
-/// newest revision cannot be read in full, `NOT_FOUND` if the sandbox or a revision does not exist.
+/// apply or no gateway accepts the result, `POLICY_STATIC` if a running sandbox cannot get it, `POLICY_UNREADABLE` if
+/// the newest revision cannot be read in full, `NOT_FOUND` if the sandbox or a revision does not exist.
 pub async fn compute(
     ctx: &Ctx,
     holder: Option<LimitHolder>,
