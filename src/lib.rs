@@ -9,6 +9,7 @@ pub mod access;
 pub mod app;
 pub mod audit;
 pub mod boot;
+pub mod characters;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -76,14 +76,6 @@ pub fn is_invisible(c: char) -> bool {
     is_default_ignorable || c.is_control() || (c.is_whitespace() && c != ' ') || c == '\u{2800}'
 }
 
-/// Whether a character makes a reader see another text than the one that is stored: marks that change the direction of
-/// the text after them, separators of lines and paragraphs, and invisible tags. Other characters without a visible form
-/// are allowed in texts for people, unlike in names, since emojis and some scripts need them.
-#[must_use]
-pub fn is_deceptive(c: char) -> bool {
-    matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{e0000}'..='\u{e007f}')
-}
-
 /// Returns the form in which an e-mail address is stored and compared: without ASCII spaces at its ends, and with ASCII
 /// letters in lower case.
 #[must_use]

@@ -1,7 +1,7 @@
 //! The reason that a person gives for a rule or its removal.
 
+use crate::characters::is_plain_line;
 use crate::error::Error;
-use crate::names::is_deceptive;
 
 /// Maximum length of a reason, in characters.
 const REASON_CHARACTERS_MAX: usize = 1_000;
@@ -16,7 +16,7 @@ pub fn parse_reason(field: &str, text: &str) -> Result<Option<String>, Error> {
         let why = format!("must be at most {REASON_CHARACTERS_MAX} characters, got {count}");
         return Err(Error::invalid(field, why));
     }
-    if text.contains(|c: char| c.is_control() || is_deceptive(c)) {
+    if !is_plain_line(text) {
         let why = "must be free of control characters and marks of direction";
         return Err(Error::invalid(field, why));
     }

@@ -8,6 +8,7 @@ mod selector;
 
 use std::collections::BTreeMap;
 
+use crate::characters::is_plain_line;
 use crate::error::Error;
 
 pub use selector::{REQUIREMENTS_MAX, Requirement, SELECTOR_CHARACTERS_MAX, Selector};
@@ -48,9 +49,9 @@ impl Labels {
                 );
                 return Err(Error::invalid(field, why));
             }
-            if value.chars().count() > VALUE_CHARACTERS_MAX || value.chars().any(char::is_control) {
+            if value.chars().count() > VALUE_CHARACTERS_MAX || !is_plain_line(value) {
                 let why = format!(
-                    "has an invalid value at `{key}`: must be at most {VALUE_CHARACTERS_MAX} characters, without control characters"
+                    "has an invalid value at `{key}`: must be at most {VALUE_CHARACTERS_MAX} characters, without control characters and marks of direction"
                 );
                 return Err(Error::invalid(field, why));
             }
@@ -120,6 +121,8 @@ mod tests {
             (&*"k".repeat(KEY_CHARACTERS_MAX + 1), ""),
             ("a", &*"v".repeat(VALUE_CHARACTERS_MAX + 1)),
             ("a", "x\u{7}"),
+            ("a", "safe \u{202e}live"),
+            ("a", "x\u{2066}"),
         ] {
             assert!(one(k, v).is_err(), "{k} {v}");
         }

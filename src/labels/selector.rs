@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{ACCESS_PREFIX, Labels, is_key};
+use crate::characters::is_plain_line;
 use crate::error::Error;
 
 /// Maximum length of a selector, in characters.
@@ -125,6 +126,17 @@ impl Selector {
         requirements.sort_unstable();
         requirements.dedup();
         Ok(Self(requirements))
+    }
+
+    /// Parses the selector of a request that is stored and shown to others: besides the rules of [`Self::parse_access`],
+    /// its values have no control characters and no marks of direction. Selectors that are older than this rule apply.
+    pub fn parse_new_access(field: &str, text: &str) -> Result<Self, Error> {
+        let parsed = Self::parse_access(field, text)?;
+        if is_plain_line(text) {
+            return Ok(parsed);
+        }
+        let why = "must be free of control characters and marks of direction";
+        Err(Error::invalid(field, why))
     }
 
     /// Whether the selector matches an object with these labels.
@@ -291,6 +303,17 @@ mod tests {
                 "{selector}"
             );
         }
+    }
+
+    #[test]
+    fn t20_a_new_access_selector_is_read_as_it_is_stored() {
+        assert!(Selector::parse_new_access("selector", "access/a in (x,\u{e4})").is_ok());
+        for bad in ["access/a=x\u{202e}y", "access/a in (x,\u{2066}y)", "access/a=\u{1b}[2J"] {
+            assert!(Selector::parse_new_access("selector", bad).is_err(), "{bad:?}");
+            // A stored selector of an earlier release must not keep the access data from being read.
+            assert!(Selector::parse_access("selector", bad).is_ok(), "{bad:?}");
+        }
+        assert!(Selector::parse_new_access("selector", "env=prod").is_err());
     }
 
     #[test]

@@ -218,6 +218,9 @@ pub async fn set(
     given_etag: &str,
 ) -> Result<Binding, Error> {
     let asked = RequestedScope::from_request(ctx, selector)?;
+    if let RequestedScope::Selector(text) = &asked {
+        Selector::parse_new_access("selector", text)?;
+    }
     let (place, shown) = asked.audit_field();
     ctx.add_audit_detail(place, shown.clone());
     ctx.add_audit_detail("role", role.as_str());

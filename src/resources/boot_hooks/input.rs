@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use unicode_normalization::is_nfc;
 use zeroize::Zeroizing;
 
+use crate::characters::is_deceptive;
 use crate::ctx::Ctx;
 use crate::db::types::{SandboxName, SandboxRef};
 use crate::error::Error;
@@ -56,7 +57,8 @@ pub fn sandbox_ref(ctx: &Ctx, workspace: String, sandbox: String) -> Result<Sand
     Ok(SandboxRef { gateway: ctx.required_gateway()?.clone(), name })
 }
 
-/// Checks the length of a text and rejects control characters other than newline and tab.
+/// Checks the length of a text and rejects control characters other than newline and tab, and marks of direction: a
+/// reviewer of a command must see what runs.
 fn bounded(field: &str, text: &str, max: usize) -> Result<(), Error> {
     let count = text.chars().count();
     if count > max {
@@ -65,8 +67,9 @@ fn bounded(field: &str, text: &str, max: usize) -> Result<(), Error> {
             format!("must be at most {max} characters, got {count}"),
         ));
     }
-    if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
-        return Err(Error::invalid(field, "must be free of control characters"));
+    if text.contains(|c: char| (c.is_control() && c != '\n' && c != '\t') || is_deceptive(c)) {
+        let why = "must be free of control characters and marks of direction";
+        return Err(Error::invalid(field, why));
     }
     Ok(())
 }
@@ -239,7 +242,19 @@ mod tests {
         }
         let long = |n: usize| command("command", "c".repeat(n));
         assert!(long(COMMAND_CHARACTERS_MAX).is_ok() && long(COMMAND_CHARACTERS_MAX + 1).is_err());
-        for bad in ["", "  ", "\n", "# no", "'", "a \"b", "a \\", "'' a", "a\0b", "a\u{1b}[1m"] {
+        for bad in [
+            "",
+            "  ",
+            "\n",
+            "# no",
+            "'",
+            "a \"b",
+            "a \\",
+            "'' a",
+            "a\0b",
+            "a\u{1b}[1m",
+            "a \u{202e}b",
+        ] {
             assert!(command("command", bad.to_owned()).is_err(), "{bad:?}");
         }
         assert_eq!(

@@ -1,7 +1,8 @@
 //! Validation of the fields of a gateway: name, metadata, description and secrets.
 
+use crate::characters::is_plain_text;
 use crate::error::Error;
-use crate::names::{GATEWAY_NAME_CHARACTERS_MAX, is_deceptive};
+use crate::names::GATEWAY_NAME_CHARACTERS_MAX;
 use crate::secret::Secret;
 
 /// Maximum size of the metadata, in bytes.
@@ -53,7 +54,7 @@ pub fn description(field: &str, text: &str) -> Result<Option<String>, Error> {
         let why = format!("must be at most {DESCRIPTION_CHARACTERS_MAX} characters, got {count}");
         return Err(Error::invalid(field, why));
     }
-    if text.contains(|c: char| (c.is_control() && !"\n\r\t".contains(c)) || is_deceptive(c)) {
+    if !is_plain_text(text) {
         let why =
             "must be free of control characters other than line breaks, and of marks of direction";
         return Err(Error::invalid(field, why));

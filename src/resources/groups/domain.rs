@@ -7,6 +7,7 @@
 use serde_json::json;
 
 use super::store;
+use crate::characters::is_plain_line;
 use crate::clock::Timestamp;
 use crate::ctx::{Ctx, ListKey};
 use crate::db::Conn;
@@ -103,8 +104,9 @@ pub fn description(field: &str, text: &str) -> Result<Option<String>, Error> {
         let why = format!("must be at most {DESCRIPTION_CHARACTERS_MAX} characters, got {count}");
         return Err(Error::invalid(field, why));
     }
-    if text.contains(char::is_control) {
-        return Err(Error::invalid(field, "must be free of control characters"));
+    if !is_plain_line(text) {
+        let why = "must be free of control characters and marks of direction";
+        return Err(Error::invalid(field, why));
     }
     Ok((count > 0).then(|| text.to_owned()))
 }
@@ -313,7 +315,7 @@ mod tests {
         let most = "\u{e4}".repeat(DESCRIPTION_CHARACTERS_MAX);
         assert_eq!(description("description", &most).unwrap(), Some(most.clone()));
         assert_eq!(description("description", "").unwrap(), None);
-        for bad in ["a\nb", "a\0b", "\u{1b}[2J", &format!("{most}a")] {
+        for bad in ["a\nb", "a\0b", "\u{1b}[2J", "safe \u{202e}live", &format!("{most}a")] {
             assert!(description("description", bad).is_err(), "{bad:?}");
         }
     }

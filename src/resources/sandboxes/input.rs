@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::characters::{is_deceptive, is_plain_line};
 use crate::db::types::{DEFAULT_WORKSPACE, SandboxName};
 use crate::error::Error;
 use crate::labels::{ACCESS_PREFIX, Labels};
@@ -72,8 +73,9 @@ pub fn line(field: &str, given: String, max: usize) -> Result<String, Error> {
             format!("must be at most {max} characters, got {count}"),
         ));
     }
-    if given.contains(char::is_control) {
-        return Err(Error::invalid(field, "must be free of control characters"));
+    if !is_plain_line(&given) {
+        let why = "must be free of control characters and marks of direction";
+        return Err(Error::invalid(field, why));
     }
     Ok(given)
 }
@@ -85,8 +87,10 @@ pub fn description(given: String) -> Result<Option<String>, Error> {
         let why = format!("must be at most {DESCRIPTION_CHARACTERS_MAX} characters, got {count}");
         return Err(Error::invalid("description", why));
     }
-    if given.contains(|c: char| c.is_control() && c != '\n' && c != '\t') {
-        return Err(Error::invalid("description", "must be free of control characters"));
+    if given.contains(|c: char| (c.is_control() && c != '\n' && c != '\t') || is_deceptive(c)) {
+        let why =
+            "must be free of control characters other than line breaks, and of marks of direction";
+        return Err(Error::invalid("description", why));
     }
     Ok(Some(given).filter(|text| !text.is_empty()))
 }
@@ -187,6 +191,16 @@ mod tests {
         for bad in ["", "-a", ".", "a b", "a/b", "a\n", &"a".repeat(NAME_CHARACTERS_MAX + 1)] {
             assert!(full_name("", bad).is_err(), "{bad:?}");
             assert!(full_name(bad, "a").is_err() || bad.is_empty(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn t20_texts_of_a_sandbox_are_read_as_they_are_stored() {
+        assert!(description("two\nlines, \u{e4}".to_owned()).is_ok());
+        assert!(line("image", "registry/\u{e4}".to_owned(), 20).is_ok());
+        for bad in ["\u{1b}[2J", "safe \u{202e}live", "a\u{2029}b"] {
+            assert!(description(bad.to_owned()).is_err(), "{bad:?}");
+            assert!(line("image", bad.to_owned(), 20).is_err(), "{bad:?}");
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::Uri;
 
 use super::channels::Channel;
+use crate::characters::is_plain_text;
 use crate::error::Error;
 
 /// Maximum length of a URL, in characters.
@@ -139,6 +140,11 @@ pub fn description(text: String) -> Result<String, Error> {
         let why = format!("must have at most {DESCRIPTION_CHARS_MAX} characters");
         return Err(Error::invalid("description", why));
     }
+    if !is_plain_text(&text) {
+        let why =
+            "must be free of control characters other than line breaks, and of marks of direction";
+        return Err(Error::invalid("description", why));
+    }
     Ok(text)
 }
 
@@ -235,6 +241,14 @@ mod tests {
         let named = |chars: usize| format!("https://{}/", "a".repeat(chars));
         assert!(ReceiverUrl::parse("url", &named(HOST_CHARS_MAX)).is_ok());
         assert!(ReceiverUrl::parse("url", &named(HOST_CHARS_MAX + 1)).is_err());
+    }
+
+    #[test]
+    fn t20_a_description_of_a_webhook_is_read_as_it_is_stored() {
+        assert!(description("two\nlines, \u{e4}".to_owned()).is_ok());
+        for bad in ["\u{1b}[2J", "safe \u{202e}live", "a\u{2029}b"] {
+            assert!(description(bad.to_owned()).is_err(), "{bad:?}");
+        }
     }
 
     #[test]
