@@ -54,6 +54,14 @@ impl Endpoint {
     }
 }
 
+/// Returns the stored form of an endpoint without and with the dot at the end of its host, which name the same host.
+#[must_use]
+pub fn spellings(endpoint: &str) -> (String, String) {
+    let (host, port) = endpoint.rsplit_once(':').unwrap_or((endpoint, ""));
+    let host = host.strip_suffix('.').unwrap_or(host);
+    (format!("{host}:{port}"), format!("{host}.:{port}"))
+}
+
 fn is_host(host: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -127,6 +135,16 @@ words! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn both_spellings_of_a_host_are_found_from_either() {
+        let both = ("gate.example:443".to_owned(), "gate.example.:443".to_owned());
+        for endpoint in ["gate.example:443", "gate.example.:443"] {
+            let displayed = Endpoint::parse("endpoint", endpoint).unwrap().display();
+            assert_eq!(spellings(&displayed), both, "{endpoint}");
+        }
+        assert_eq!(spellings("[::1]:443").0, "[::1]:443");
+    }
 
     #[test]
     fn an_endpoint_is_only_a_host_and_a_port() {

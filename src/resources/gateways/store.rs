@@ -22,6 +22,7 @@ use crate::labels::{Labels, Requirement, Selector};
 use crate::resources::access_bindings::effect::store::{
     LockMode, OwnRole, lock_and_own_role_postgres, own_role_sqlite,
 };
+use crate::upstream::endpoint::spellings;
 use crate::upstream::generation::DetectedGeneration;
 use crate::upstream::row::{GatewayRow, GatewayStatus};
 pub use crate::upstream::store::{by_id, by_name, lock};
@@ -74,10 +75,12 @@ pub fn lock_first(
     })
 }
 
-/// Returns the name of the gateway with this endpoint; if there are several, of the one registered first.
+/// Returns the name of the gateway with this endpoint, also if its host is spelled with or without a dot at its end; if
+/// there are several, of the one registered first.
 pub async fn name_by_endpoint(conn: &mut Conn, endpoint: &str) -> Result<Option<String>, Error> {
+    let (plain, dotted) = spellings(endpoint);
     Ok(on_conn!(conn, |c| gateways::table
-        .filter(gateways::endpoint.eq(endpoint))
+        .filter(gateways::endpoint.eq(&plain).or(gateways::endpoint.eq(&dotted)))
         .select(gateways::name)
         .order(gateways::id)
         .first(c)
@@ -86,23 +89,28 @@ pub async fn name_by_endpoint(conn: &mut Conn, endpoint: &str) -> Result<Option<
 }
 
 /// Returns the ids and names of the gateways to which a pin or a workflow may apply and that have this endpoint or had
-/// it under a rule, in the order of their registration, after an id, at most `limit`.
+/// it under a rule, also if its host is spelled with or without a dot at its end, in the order of their registration,
+/// after an id, at most `limit`.
 pub async fn governed_at_endpoint(
     conn: &mut Conn,
     endpoint: &str,
     after: GatewayId,
     limit: i64,
 ) -> Result<Vec<(GatewayId, String)>, Error> {
+    let (plain, dotted) = spellings(endpoint);
     let found: Vec<(i64, String)> = on_conn!(conn, |c| {
         let pinned = exists(p::table.filter(p::gateway_name.eq(gateways::name)));
         // A workflow of a selector may apply to any gateway.
         let of_gateway =
             w::gateway_name.is_null().or(w::gateway_name.eq(gateways::name.nullable()));
         let governed = exists(w::table.filter(of_gateway));
-        let of_other = f::gateway_id.eq(gateways::id).and(f::endpoint.eq(endpoint));
+        let had = f::endpoint.eq(&plain).or(f::endpoint.eq(&dotted));
+        let of_other = f::gateway_id.eq(gateways::id).and(had);
         let had_endpoint = exists(f::table.filter(of_other));
         gateways::table
-            .filter(gateways::endpoint.eq(endpoint).or(had_endpoint))
+            .filter(
+                gateways::endpoint.eq(&plain).or(gateways::endpoint.eq(&dotted)).or(had_endpoint),
+            )
             .filter(gateways::id.gt(after.get()))
             .filter(pinned.or(governed))
             .select((gateways::id, gateways::name))

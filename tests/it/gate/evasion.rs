@@ -24,6 +24,7 @@ server_tests! {
     g08_a_workflow_of_a_selector_refuses_changes_on_every_gateway,
     t01_a_gateway_with_a_rule_gets_no_second_name,
     t01_a_former_endpoint_of_a_gateway_with_a_rule_gets_no_second_name,
+    t01_a_dot_at_the_end_of_a_host_makes_no_second_name,
 }
 
 server_tests_without_jobs! {
@@ -221,6 +222,35 @@ async fn t01_a_former_endpoint_of_a_gateway_with_a_rule_gets_no_second_name(sg: 
     assert_refused!(refused, FailedPrecondition, "GOVERNED");
     stored::execute(&sg, "DELETE FROM policy_pins").await;
     gateways.register_gateway(register).await.unwrap();
+    sg.finish().await;
+    scene.simulator.stop().await;
+}
+
+async fn t01_a_dot_at_the_end_of_a_host_makes_no_second_name(sg: TestServer) {
+    let (name, generation) = GATEWAYS[1];
+    let scene = Scene::start(&sg, name, generation).await;
+    let mut gateways = scene.caller.gateways();
+    let register = pb::RegisterGatewayRequest {
+        name: "again".to_owned(),
+        endpoint: "127.0.0.1:1".to_owned(),
+        scheme: pb::GatewayScheme::Http.into(),
+        ..Default::default()
+    };
+    scene.pin(None, &sg).await;
+    let set = |endpoint: &str| {
+        format!("UPDATE gateways SET endpoint = '{endpoint}' WHERE name = '{name}'")
+    };
+    stored::execute(&sg, &set("127.0.0.1.:1")).await;
+    let refused = gateways.register_gateway(register.clone()).await;
+    assert_refused!(refused, FailedPrecondition, "GOVERNED");
+    stored::execute(&sg, &set("127.0.0.1:2")).await;
+    let former = format!(
+        "INSERT INTO gateway_former_endpoints (gateway_id, endpoint) \
+         SELECT id, '127.0.0.1.:1' FROM gateways WHERE name = '{name}'"
+    );
+    stored::execute(&sg, &former).await;
+    let refused = gateways.register_gateway(register).await;
+    assert_refused!(refused, FailedPrecondition, "GOVERNED");
     sg.finish().await;
     scene.simulator.stop().await;
 }
