@@ -124,9 +124,10 @@ pub fn claim<'a>(
         if request_id.is_empty() {
             return Ok(Claim::First(None));
         }
-        let id = Uuid::try_parse(request_id)
-            .map_err(|_| Error::invalid("request_id", "must be a UUID"))?
-            .to_string();
+        // The nil UUID is what a client sends that forgot to set an id: its calls would be repeats of each other.
+        let id = Uuid::try_parse(request_id).ok().filter(|id| !id.is_nil());
+        let invalid = || Error::invalid("request_id", "must be a UUID, and not the nil UUID");
+        let id = id.ok_or_else(invalid)?.to_string();
         let caller = caller.ok_or_else(|| {
             Error::invalid("request_id", "must be empty for a method that needs no credential")
         })?;

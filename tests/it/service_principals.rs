@@ -216,12 +216,15 @@ async fn a_repeat_with_the_same_request_id_returns_the_first_response(sg: TestSe
         InvalidArgument,
         "REQUEST_ID_REUSED"
     );
-    let bad = pb::CreateServicePrincipalRequest { request_id: "1".into(), ..request };
-    assert_refused!(
-        admin.service_principals().create_service_principal(bad).await,
-        InvalidArgument,
-        "INVALID_FIELD"
-    );
+    for bad in ["1", "00000000-0000-0000-0000-000000000000"] {
+        let request =
+            pb::CreateServicePrincipalRequest { request_id: bad.into(), ..request.clone() };
+        assert_refused!(
+            admin.service_principals().create_service_principal(request).await,
+            InvalidArgument,
+            "INVALID_FIELD"
+        );
+    }
     sg.finish().await;
 }
 
