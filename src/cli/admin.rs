@@ -119,7 +119,7 @@ pub(super) async fn run(args: AdminArgs) -> Result<(), CliError> {
 }
 
 async fn create_user(ctx: &Ctx, email: &str, role: Role, stdin: bool) -> Result<String, CliError> {
-    let email = Email::parse("email", email)?;
+    let email = Email::parse_new("email", email)?;
     let (password, made) = read_or_generate_password(stdin)?;
     let work = users::create(ctx, &email, password, role);
     let about = AuditSubject::new(Action::USER_CREATE, email.as_str());

@@ -89,7 +89,7 @@ impl AuthService for Auth {
 
     async fn setup(&self, request: Request<pb::SetupRequest>) -> Reply<pb::SetupResponse> {
         handle_write(&self.0, request, async move |anonymous, req| {
-            let email = Email::parse("email", &req.email)?;
+            let email = Email::parse_new("email", &req.email)?;
             let (token, password) = (Secret::new(req.setup_token), Secret::new(req.password));
             let id = domain::set_up(anonymous, token, &email, password).await?;
             Ok(pb::SetupResponse { user_id: id.get(), email: email.as_str().to_owned() })
@@ -111,7 +111,7 @@ impl AuthService for Auth {
 
     async fn register(&self, request: Request<pb::RegisterRequest>) -> Reply<pb::RegisterResponse> {
         handle_write(&self.0, request, async move |anonymous, req| {
-            let email = Email::parse("email", &req.email)?;
+            let email = Email::parse_new("email", &req.email)?;
             let session = domain::register(anonymous, &email, Secret::new(req.password)).await?;
             Ok(answer!(RegisterResponse, session))
         })

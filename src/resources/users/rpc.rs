@@ -34,7 +34,7 @@ impl UserService for Users {
         request: Request<pb::InviteUserRequest>,
     ) -> Reply<pb::InviteUserResponse> {
         handle_write(&self.0, request, async move |ctx, req| {
-            let email = Email::parse("email", &req.email)?;
+            let email = Email::parse_new("email", &req.email)?;
             let role = wire::parse_role("role", req.role)?;
             let (user, token) = invite::invite(&ctx, &email, role).await?;
             Ok(pb::InviteUserResponse {
