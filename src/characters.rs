@@ -1,7 +1,7 @@
 //! Characters that change how a reader sees the text around them.
 
-/// Whether a character makes a reader see another text than the one that is stored: marks that change the direction of
-/// the text after them, separators of lines and paragraphs, and invisible tags. Other characters without a visible form
+/// Whether a character makes a reader see another text than the stored text: marks that change the direction of the text
+/// after them, separators of lines and paragraphs, and invisible tags. Other characters without a visible form
 /// are allowed in texts for people, unlike in names, since emojis and some scripts need them.
 #[must_use]
 pub fn is_deceptive(c: char) -> bool {
