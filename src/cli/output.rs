@@ -90,14 +90,14 @@ pub(super) async fn closed() {
     CLOSED.get_or_init(watch_reader).cancelled().await;
 }
 
-/// Starts a thread that cancels the returned token when nobody can read standard output any more. The process does not
+/// Starts a thread that cancels the returned token when standard output cannot be read any more. The process does not
 /// wait for the thread at its end.
 fn watch_reader() -> CancellationToken {
     let closed = CancellationToken::new();
     let found = closed.clone();
     let watch = move || {
         let stdout = io::stdout();
-        // Errors and hang-ups are reported without being asked for. A file has neither.
+        // Errors and hang-ups are reported in any case. A file has neither.
         let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
         loop {
             match poll(&mut watched, None) {

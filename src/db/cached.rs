@@ -66,7 +66,7 @@ impl<Q> QueryId for WithoutRows<Q> {
     const HAS_STATIC_QUERY_ID: bool = false;
 }
 
-// The type of a row, of which there is none.
+// A type for its rows, which diesel requires of a query. It returns none.
 impl<Q> Query for WithoutRows<Q> {
     type SqlType = BigInt;
 }

@@ -21,7 +21,7 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
 pub struct RowsByGateway {
     /// Returns whether the table has more rows than this number. Counts none if the ids show that it has not.
     pub has_more_than: for<'a> fn(&'a mut Conn, i64) -> Answer<'a, bool>,
-    /// Returns the gateway with the lowest id above this one that has rows.
+    /// Returns the gateway that has rows and the lowest id above this number.
     pub next_gateway: for<'a> fn(&'a mut Conn, i64) -> Answer<'a, Option<GatewayId>>,
     /// Returns the id of the newest row of a gateway that is not among this number of its newest rows.
     pub newest_beyond: for<'a> fn(&'a mut Conn, GatewayId, i64) -> Answer<'a, Option<i64>>,

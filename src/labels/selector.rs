@@ -128,8 +128,8 @@ impl Selector {
         Ok(Self(requirements))
     }
 
-    /// Parses a selector that will be stored and shown to others: besides the rules of [`Self::parse_access`], its values
-    /// have no control characters and no marks of direction. Selectors that are older than this rule still apply.
+    /// Parses a selector that will be stored and shown to others. Besides the rules of [`Self::parse_access`], its
+    /// values have no control characters and no marks of direction. Selectors that are older than this rule apply.
     pub fn parse_new_access(field: &str, text: &str) -> Result<Self, Error> {
         let parsed = Self::parse_access(field, text)?;
         if is_plain_line(text) {

@@ -1,7 +1,7 @@
 //! Addresses in all forms in which a host can be written. Pure.
 //!
 //! Invariant: the forms are those of `inet_aton`, which browsers and most resolvers accept. They are read here, so that
-//! the guard judges the same address with each resolver, also with one that does not know these forms and would return
+//! the guard judges the same address with each resolver, also if the resolver does not know these forms and would return
 //! no address.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -38,7 +38,7 @@ fn parse_numbers(text: &str) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from_bits(bits))
 }
 
-/// Parses a decimal number, an octal one that begins with 0, or a hexadecimal one that begins with 0x.
+/// Parses a decimal number, or an octal one, which begins with 0, or a hexadecimal one, which begins with 0x.
 fn parse_number(text: &str) -> Option<u32> {
     let hexadecimal = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
     let (digits, radix) = match (hexadecimal, text.strip_prefix('0')) {

@@ -51,6 +51,8 @@ async fn not_compared_again(sg: TestServer, generation: Generation) {
     settle(&mut edge, &sg).await;
     let changes = async || events(&sg, "sandbox.phase_changed").await;
     let (before, lists) = (changes().await, calls(&edge, "ListSandboxes"));
+    // A list of generation 0.0 ends with an empty page.
+    let pages = if generation == Generation::V0_0 { 2 } else { 1 };
     // No number of rows changes. So it is reported only by a pass that reads it.
     let moved = "UPDATE follow_positions SET phase = 'stopped' WHERE sandbox_name = 'coder'";
     assert_eq!(sg.sql(moved).await, 1);
@@ -58,7 +60,7 @@ async fn not_compared_again(sg: TestServer, generation: Generation) {
         edge.follow(&sg).await;
         assert!(edge.memory.is_settled());
         assert_eq!(changes().await, before);
-        assert_eq!(calls(&edge, "ListSandboxes"), lists + passes);
+        assert_eq!(calls(&edge, "ListSandboxes"), lists + passes * pages);
     }
     edge.memory = Memory::new(&sg.app.config.gateways);
     edge.follow(&sg).await;

@@ -300,7 +300,7 @@ type VoterGroup struct {
 	sizeCache     protoimpl.SizeCache
 	unknownFields protoimpl.UnknownFields
 
-	// Name, unique in the rule: 1 to 64 characters without control characters.
+	// Name, unique in the rule: 1 to 64 visible characters, without spaces at its ends.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Number of approvals: 1 to 20.
 	Required uint32 `protobuf:"varint,2,opt,name=required,proto3" json:"required,omitempty"`

@@ -21,8 +21,8 @@ type ApprovalWorkflowServiceClient interface {
 	// write to a policy in its scope starts without it. The call then waits up to 5 seconds for writes that began before,
 	// and reads the approval mode of the gateway and of up to 200 sandboxes in the scope in that time. What it finds is
 	// in the response and never an error, since the rule is in force. Only a gateway with the finding AUTOMATIC_APPROVALS
-	// gets no rule. The response names the open approvals in the scope, to which the rule applies from now on. A call
-	// that sets the stored rule again changes nothing.
+	// gets no rule. The response names the open approvals in the scope, to which the rule applies from now on. Open
+	// reviews of another change of the rule are superseded. A call that sets the stored rule again changes nothing.
 	// Role: admin on the gateway.
 	// Errors: FAILED_PRECONDITION (APPROVAL_REQUIRED) if the new rule is possibly weaker than the stored one: fewer
 	// approvals, lower roles, more voters, a shorter time to the escalation, more time to vote or to write. A review under
@@ -116,8 +116,8 @@ type ApprovalWorkflowServiceServer interface {
 	// write to a policy in its scope starts without it. The call then waits up to 5 seconds for writes that began before,
 	// and reads the approval mode of the gateway and of up to 200 sandboxes in the scope in that time. What it finds is
 	// in the response and never an error, since the rule is in force. Only a gateway with the finding AUTOMATIC_APPROVALS
-	// gets no rule. The response names the open approvals in the scope, to which the rule applies from now on. A call
-	// that sets the stored rule again changes nothing.
+	// gets no rule. The response names the open approvals in the scope, to which the rule applies from now on. Open
+	// reviews of another change of the rule are superseded. A call that sets the stored rule again changes nothing.
 	// Role: admin on the gateway.
 	// Errors: FAILED_PRECONDITION (APPROVAL_REQUIRED) if the new rule is possibly weaker than the stored one: fewer
 	// approvals, lower roles, more voters, a shorter time to the escalation, more time to vote or to write. A review under

@@ -1728,7 +1728,8 @@ type ApprovalFilter struct {
 	Action ApprovalAction `protobuf:"varint,4,opt,name=action,proto3,enum=shoreguard.v1.ApprovalAction" json:"action,omitempty"`
 	// State: open, approved, sending or written. Unspecified: any of them. GetApprovalHistory shows the others.
 	State ApprovalState `protobuf:"varint,5,opt,name=state,proto3,enum=shoreguard.v1.ApprovalState" json:"state,omitempty"`
-	// E-mail address of an author, or `sp:` and the name of a service principal. Empty: any.
+	// E-mail address of an author, or `sp:` and the name of a service principal, at most 300 characters. The case of
+	// ASCII letters in an address does not matter. Empty: any.
 	Author string `protobuf:"bytes,6,opt,name=author,proto3" json:"author,omitempty"`
 	// The same for the owner of the sandbox. Empty: any.
 	Owner string `protobuf:"bytes,7,opt,name=owner,proto3" json:"owner,omitempty"`
@@ -2573,7 +2574,7 @@ type VoteRequest struct {
 
 	// Id of the approval. Required.
 	ApprovalId int64 `protobuf:"varint,1,opt,name=approval_id,json=approvalId,proto3" json:"approval_id,omitempty"`
-	// Digest of the approval that the caller has seen. Required, except to withdraw.
+	// Digest of the approval that the caller has seen: 64 hexadecimal digits. Required, except to withdraw.
 	Digest string `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
 	// The decision. Required.
 	Decision VoteDecision `protobuf:"varint,3,opt,name=decision,proto3,enum=shoreguard.v1.VoteDecision" json:"decision,omitempty"`

@@ -30,7 +30,8 @@ type ApprovalServiceClient interface {
 	// without an approval only advances the cursor; the first one ends the list.
 	// Role: viewer on at least one gateway.
 	// Errors: NOT_FOUND (NOT_FOUND) as in ListApprovals, OUT_OF_RANGE (CURSOR_EXPIRED) if events after the cursor are no
-	// longer stored: begin without a cursor.
+	// longer stored: begin without a cursor. INVALID_ARGUMENT (INVALID_FIELD) for a cursor that is negative or beyond the
+	// last event.
 	WatchApprovals(ctx context.Context, in *WatchApprovalsRequest, opts ...grpc.CallOption) (ApprovalService_WatchApprovalsClient, error)
 	// Returns an approval with its content, what is missing and who could give it, why votes do not count, what prevents
 	// the write, an earlier rejection, and what the caller can do. No gateway is called: what is shown of a gateway was
@@ -244,7 +245,8 @@ type ApprovalServiceServer interface {
 	// without an approval only advances the cursor; the first one ends the list.
 	// Role: viewer on at least one gateway.
 	// Errors: NOT_FOUND (NOT_FOUND) as in ListApprovals, OUT_OF_RANGE (CURSOR_EXPIRED) if events after the cursor are no
-	// longer stored: begin without a cursor.
+	// longer stored: begin without a cursor. INVALID_ARGUMENT (INVALID_FIELD) for a cursor that is negative or beyond the
+	// last event.
 	WatchApprovals(*WatchApprovalsRequest, ApprovalService_WatchApprovalsServer) error
 	// Returns an approval with its content, what is missing and who could give it, why votes do not count, what prevents
 	// the write, an earlier rejection, and what the caller can do. No gateway is called: what is shown of a gateway was

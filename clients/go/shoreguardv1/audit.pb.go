@@ -34,7 +34,8 @@ const (
 	AuditOutcome_AUDIT_OUTCOME_OPEN AuditOutcome = 1
 	// The call succeeded.
 	AuditOutcome_AUDIT_OUTCOME_OK AuditOutcome = 2
-	// The caller lacks the required role, or its credential or password was rejected.
+	// The caller lacks the required role or has no role on the gateway, or its credential or password was rejected. A
+	// gateway that does not exist is the same as a gateway on which the caller has no role.
 	AuditOutcome_AUDIT_OUTCOME_DENIED AuditOutcome = 3
 	// The call failed: it was rejected, it was not sent to the gateway, or the gateway returned an error.
 	AuditOutcome_AUDIT_OUTCOME_FAILED AuditOutcome = 4

@@ -2074,7 +2074,7 @@ type ExchangeOidcTokenRequest struct {
 
 	// Configured name of the provider.
 	Provider string `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
-	// The access token, at most 16 KiB. An ID token is rejected.
+	// The access token, at most 15 KiB. An ID token is rejected.
 	Token string `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
 }
 

@@ -91,7 +91,8 @@ func (Role) EnumDescriptor() ([]byte, []int) {
 //     TOO_MANY_BYTES, STORAGE_UNAVAILABLE, DRAINING, DEADLINE_EXCEEDED or INTERNAL;
 //   - an rpc that needs a credential, or is called with one, with CREDENTIAL_MISSING, CREDENTIAL_INVALID,
 //     CREDENTIAL_AMBIGUOUS, CREDENTIAL_BOUND, ISSUER_UNAVAILABLE, ACCESS_STALE or ROLE_TOO_LOW;
-//   - an rpc that names a gateway with NOT_FOUND, if the gateway does not exist or the caller has no role on it;
+//   - an rpc that names a gateway with NOT_FOUND, if the gateway does not exist or the caller has no role on it; a caller
+//     that has the required role on no gateway gets ROLE_TOO_LOW instead, before the gateway is looked up;
 //   - a list with INVALID_FIELD, if `page_token` was changed, or issued for another caller, list or filter;
 //   - a call that the audit log records, such as every write, with AUDIT_UNAVAILABLE; a write also with DISK_LOW or
 //     CONCURRENT_CHANGE;
@@ -111,8 +112,8 @@ const (
 	ErrorReason_ERROR_REASON_NOT_FOUND ErrorReason = 3
 	// `ALREADY_EXISTS`: the name is in use, or the relation exists already.
 	ErrorReason_ERROR_REASON_ALREADY_EXISTS ErrorReason = 4
-	// `ABORTED`: the object has changed since it was read, for example because `etag` is not the current one. Read it
-	// again and retry.
+	// `ABORTED`: the object has changed since it was read, for example because `etag` is not the current one, which the
+	// metadata then have as `etag`. Read it again and retry.
 	ErrorReason_ERROR_REASON_CONCURRENT_CHANGE ErrorReason = 5
 	// `PERMISSION_DENIED`: the role of the caller is too low, or the caller is a service principal and the rpc is for
 	// users.
@@ -263,7 +264,8 @@ const (
 	// metadata say which `rule`, for which sandboxes (`sandbox_1` to `sandbox_20`), and what to do `instead`.
 	ErrorReason_ERROR_REASON_GOVERNED ErrorReason = 81
 	// `FAILED_PRECONDITION`: the gateway approves what agents propose by itself, or would do so, under an approval
-	// workflow. Set the approval mode to `manual`.
+	// workflow. Set the approval mode to `manual`. Metadata: the `setting`, and the `rule` that forbids the change or the
+	// `gateway` that gets no rule.
 	ErrorReason_ERROR_REASON_APPROVAL_MODE_AUTO ErrorReason = 82
 	// `FAILED_PRECONDITION`: the policy of the sandbox is pinned, so nothing can change it. GetPolicyPin returns the pin;
 	// the metadata has `pinned_by`, `reason` and `until`. Wait until it ends, or let its setter or a caller with its role
@@ -291,7 +293,8 @@ const (
 	// pending draft. The error message says which status it has. Read the drafts again.
 	ErrorReason_ERROR_REASON_CHUNK_STATUS ErrorReason = 105
 	// `INVALID_ARGUMENT`: the change concerns parts of a policy that are applied when a sandbox starts. The error message
-	// has their paths. Delete the sandbox, and create it with the other policy.
+	// has up to 20 of their paths, and its metadata the first (`path`). Delete the sandbox, and create it with the other
+	// policy.
 	ErrorReason_ERROR_REASON_POLICY_STATIC ErrorReason = 90
 	// `FAILED_PRECONDITION`: what the agent of the sandbox asks for is larger than what is read at once, 16 MiB, so that
 	// it cannot be reviewed. ClearDraftChunks deletes it.

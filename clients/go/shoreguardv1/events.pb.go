@@ -131,7 +131,8 @@ type ListEventsRequest struct {
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// Name of a gateway: returns only its events. Empty means all.
 	Gateway string `protobuf:"bytes,3,opt,name=gateway,proto3" json:"gateway,omitempty"`
-	// Returns only events with these names. At most 50, each of 1 to 100 characters. Empty means all.
+	// Returns only events with these names. At most 50, each of 1 to 100 characters. Empty means all. ListEventTypes
+	// lists the names. A name that does not exist matches nothing and is no error.
 	Names []string `protobuf:"bytes,4,rep,name=names,proto3" json:"names,omitempty"`
 }
 
@@ -274,7 +275,8 @@ type WatchEventsRequest struct {
 	AfterSequence int64 `protobuf:"varint,1,opt,name=after_sequence,json=afterSequence,proto3" json:"after_sequence,omitempty"`
 	// Name of a gateway: sends only its events. Empty means all.
 	Gateway string `protobuf:"bytes,2,opt,name=gateway,proto3" json:"gateway,omitempty"`
-	// Sends only events with these names. At most 50, each of 1 to 100 characters. Empty means all.
+	// Sends only events with these names. At most 50, each of 1 to 100 characters. Empty means all. ListEventTypes lists
+	// the names. A name that does not exist matches nothing and is no error.
 	Names []string `protobuf:"bytes,3,rep,name=names,proto3" json:"names,omitempty"`
 }
 

@@ -62,7 +62,7 @@ type PolicyServiceClient interface {
 	// a part that this server does not know. Unless `validate_only` is set: FAILED_PRECONDITION (POLICY_PINNED) if the
 	// sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if the gateway has a policy for all sandboxes, a rule cannot be
 	// read, or the maker of the calling service principal is not known under a workflow, FAILED_PRECONDITION
-	// (LIMIT_REACHED) if the caller has 50 open approvals on the gateway.
+	// (LIMIT_REACHED) if the caller has 50 open approvals on the gateway, or has made 1000 changes there in 24 hours.
 	// Limits: documents of at most 256 KiB and 16 levels, policies of at most 256 KiB, encoded.
 	ApplyPolicy(ctx context.Context, in *ApplyPolicyRequest, opts ...grpc.CallOption) (*ApplyPolicyResponse, error)
 	// Changes single rules of a sandbox's policy and adds paths, as the merge operations of the gateways do. All edits are
@@ -86,12 +86,13 @@ type PolicyServiceClient interface {
 	// respond. Then the call waits up to 5 seconds for writes that began before, and for the gateway to report version
 	// and hash of the policy; if it does not, they are stored later. If the sandbox is pinned already, its first setter
 	// and its reason stay. A later expiry lengthens the pin: then it gets the new reason if one is given, and the role of
-	// the caller if that is higher.
+	// the caller if that is higher. A changed pin gets another etag, and open reviews of its removal are superseded. A
+	// call that changes nothing keeps the etag and emits no event.
 	// Role: operator on the gateway. To shorten a pin: its setter, or the role of the pin.
 	// Errors: INVALID_ARGUMENT (INVALID_FIELD) for an expiry that has passed, PERMISSION_DENIED (ROLE_TOO_LOW) and
 	// FAILED_PRECONDITION (APPROVAL_REQUIRED, if an approval workflow applies to the sandbox: a review decides) for a call
 	// that would shorten the pin, FAILED_PRECONDITION (LIMIT_REACHED) at the limit.
-	// Limits: 10000 pins per gateway.
+	// Limits: 10000 pins per gateway, 1000 of them per caller below admin.
 	PinPolicy(ctx context.Context, in *PinPolicyRequest, opts ...grpc.CallOption) (*PinPolicyResponse, error)
 	// Removes the pin of a sandbox.
 	// Role: operator on the gateway. Its setter, or a caller with the role of the pin.
@@ -292,7 +293,7 @@ type PolicyServiceServer interface {
 	// a part that this server does not know. Unless `validate_only` is set: FAILED_PRECONDITION (POLICY_PINNED) if the
 	// sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if the gateway has a policy for all sandboxes, a rule cannot be
 	// read, or the maker of the calling service principal is not known under a workflow, FAILED_PRECONDITION
-	// (LIMIT_REACHED) if the caller has 50 open approvals on the gateway.
+	// (LIMIT_REACHED) if the caller has 50 open approvals on the gateway, or has made 1000 changes there in 24 hours.
 	// Limits: documents of at most 256 KiB and 16 levels, policies of at most 256 KiB, encoded.
 	ApplyPolicy(context.Context, *ApplyPolicyRequest) (*ApplyPolicyResponse, error)
 	// Changes single rules of a sandbox's policy and adds paths, as the merge operations of the gateways do. All edits are
@@ -316,12 +317,13 @@ type PolicyServiceServer interface {
 	// respond. Then the call waits up to 5 seconds for writes that began before, and for the gateway to report version
 	// and hash of the policy; if it does not, they are stored later. If the sandbox is pinned already, its first setter
 	// and its reason stay. A later expiry lengthens the pin: then it gets the new reason if one is given, and the role of
-	// the caller if that is higher.
+	// the caller if that is higher. A changed pin gets another etag, and open reviews of its removal are superseded. A
+	// call that changes nothing keeps the etag and emits no event.
 	// Role: operator on the gateway. To shorten a pin: its setter, or the role of the pin.
 	// Errors: INVALID_ARGUMENT (INVALID_FIELD) for an expiry that has passed, PERMISSION_DENIED (ROLE_TOO_LOW) and
 	// FAILED_PRECONDITION (APPROVAL_REQUIRED, if an approval workflow applies to the sandbox: a review decides) for a call
 	// that would shorten the pin, FAILED_PRECONDITION (LIMIT_REACHED) at the limit.
-	// Limits: 10000 pins per gateway.
+	// Limits: 10000 pins per gateway, 1000 of them per caller below admin.
 	PinPolicy(context.Context, *PinPolicyRequest) (*PinPolicyResponse, error)
 	// Removes the pin of a sandbox.
 	// Role: operator on the gateway. Its setter, or a caller with the role of the pin.

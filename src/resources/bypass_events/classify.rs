@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::ocsf::{self, Class, Disposition, OcsfLine, Severity};
 use crate::clock::Timestamp;
+use crate::names::is_invisible;
 use crate::seal::hex;
 use crate::upstream::errors::without_credentials;
 use crate::words;
@@ -70,8 +71,18 @@ pub fn classify(message: &str, at: Timestamp) -> Option<BypassLine> {
     let line_hash = hex(&Sha256::digest(message.as_bytes()));
     // The technique is that of the whole line, of which no credential is stored.
     let OcsfLine { summary, fields, .. } = ocsf::parse(&without_credentials(message));
-    let line = OcsfLine { summary, fields, ..line };
+    let line = OcsfLine {
+        summary: visible(&summary),
+        fields: fields.iter().map(|(key, value)| (visible(key), visible(value))).collect(),
+        binary: line.binary.as_deref().map(visible),
+        ..line
+    };
     Some(BypassLine { at, class, severity, technique, line, line_hash })
+}
+
+/// Replaces characters that people do not see.
+fn visible(text: &str) -> String {
+    text.chars().map(|c| if is_invisible(c) { ' ' } else { c }).collect()
 }
 
 fn technique_of(class: Class, line: &OcsfLine) -> Option<Technique> {
@@ -231,6 +242,16 @@ mod tests {
         let line = format!("PROC:LAUNCH [LOW] unshare https://me:{long}@a.example/");
         let found = classify(&line, Timestamp::EPOCH).unwrap();
         assert_eq!(found.line.summary, "unshare https://a.example/");
+    }
+
+    #[test]
+    fn t20_what_is_stored_has_no_invisible_characters() {
+        let line = "PROC:LAUNCH [LOW] /bin/s\u{ad}h(1) nsenter a\u{3164}\u{e0041}\u{61c}b [k\u{2800}:\u{ad}v]";
+        let OcsfLine { summary, fields, binary, .. } =
+            classify(line, Timestamp::EPOCH).unwrap().line;
+        assert_eq!(summary, "/bin/s h(1) nsenter a   b");
+        assert_eq!(fields, std::collections::BTreeMap::from([("k ".to_owned(), " v".to_owned())]));
+        assert_eq!(binary.as_deref(), Some("/bin/s h"));
     }
 
     #[test]

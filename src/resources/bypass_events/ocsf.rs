@@ -9,7 +9,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::names::is_invisible;
 use crate::words;
 
 /// Maximum length of a line that is parsed, in bytes. The rest of a longer line is ignored.
@@ -217,9 +216,14 @@ fn cut(text: &str, characters_max: usize) -> String {
     text.chars().take(characters_max).collect()
 }
 
-/// Replaces characters that people do not see, and controls, which a terminal, a chat or a page could interpret.
+/// Replaces control characters, and those that change the direction of text, which a terminal, a chat or a page could
+/// interpret. Other characters that people do not see stay: they would split a name into words.
 fn without_controls(text: &str) -> String {
-    text.chars().map(|c| if is_invisible(c) { ' ' } else { c }).collect()
+    let is_hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    text.chars().map(|c| if is_hidden(c) { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -125,7 +125,6 @@ fn level_or_target_mark_a_security_event_in_any_case() {
 fn t20_what_a_line_contains_is_bounded_and_without_control_characters() {
     let parsed = parse("NET:OPEN [LOW] a\u{1b}[31m\u{202e}b\r\n [k:v]");
     assert_eq!(parsed.summary, "a [31m b");
-    assert_eq!(parse("NET:OPEN [LOW] a\u{3164}\u{e0041}\u{61c}b").summary, "a   b");
     let long = format!("NET:OPEN [LOW] {} [k:v]", "é".repeat(LINE_BYTES_MAX));
     let parsed = parse(&long);
     assert_eq!(parsed.summary.chars().count(), SUMMARY_CHARACTERS_MAX);

@@ -32,13 +32,13 @@ pub(super) fn check<'a>(
             (pass.stamp.reviews > 0, pass.stamp.global_policies > 0)
         };
         let found = if has_reviews { read(pass, sandboxes).await } else { Some(false) };
-        let Some(has_policy) = found.filter(|found| *found != had_policy) else {
+        let Some(is_set) = found.filter(|found| *found != had_policy) else {
             return Ok(());
         };
         ctx.transaction(async |tx| {
             pass.check_held(tx).await?;
             let now = ctx.db().now(tx).await?;
-            store::set_global_policy(tx, id, has_policy.then_some(now)).await
+            store::set_global_policy(tx, id, is_set.then_some(now)).await
         })
         .await
     })

@@ -61,7 +61,8 @@ async fn a_workflow_names_the_open_approvals_in_its_scope(sg: TestServer) {
     let refused = set(&sg.admin(), request("", "", weaker)).await;
     assert_refused!(refused, FailedPrecondition, "APPROVAL_REQUIRED");
     let (named, count) = touched(&sg, request("", "", operators(2))).await;
-    assert_eq!((&named[..3], count), (&[open, approved, next][..], 4));
+    // That review is about another version of the rule now.
+    assert_eq!((named, count), (vec![open, approved, next], 3));
 
     // One whose time is over has ended, also if no worker ran.
     sg.app.db.advance_clock(8 * DAY);

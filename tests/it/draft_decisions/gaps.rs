@@ -20,6 +20,9 @@ each_generation! {
     a_draft_that_cannot_be_reviewed_any_more_is_rejected_by_a_vote,
     a_draft_that_never_could_be_reviewed_is_rejected_while_it_is_pending,
     g04_an_editor_before_a_rule_does_not_approve_under_it,
+}
+
+server_tests_without_jobs! {
     all_reviews_of_cleared_drafts_end,
     a_late_review_of_a_removed_sandbox_has_expired,
 }

@@ -68,6 +68,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("followers/pass.rs", "one pass over the sandboxes of a gateway"),
     ("followers/pins.rs", "pinned sandboxes that have moved"),
     ("followers/rejected.rs", "the rejections of what the agent of one sandbox proposes"),
+    ("followers/settled.rs", "what a pass without a change leaves for the next one, pure"),
     ("followers/state.rs", "sandboxes that appear, disappear and change their phase"),
     ("gateways/budgets", "a table of its own, and the worker that fills it"),
     ("gateways/certificates", "a separate table, and when expiring certificates are reported"),

@@ -19,8 +19,8 @@ class Reason(StrEnum):
     # `ALREADY_EXISTS`: the name is in use, or the relation exists already.
     ALREADY_EXISTS = "ALREADY_EXISTS"
 
-    # `ABORTED`: the object has changed since it was read, for example because `etag` is not the current one. Read it
-    # again and retry.
+    # `ABORTED`: the object has changed since it was read, for example because `etag` is not the current one, which the
+    # metadata then have as `etag`. Read it again and retry.
     CONCURRENT_CHANGE = "CONCURRENT_CHANGE"
 
     # `PERMISSION_DENIED`: the role of the caller is too low, or the caller is a service principal and the rpc is for
@@ -232,7 +232,8 @@ class Reason(StrEnum):
     GOVERNED = "GOVERNED"
 
     # `FAILED_PRECONDITION`: the gateway approves what agents propose by itself, or would do so, under an approval
-    # workflow. Set the approval mode to `manual`.
+    # workflow. Set the approval mode to `manual`. Metadata: the `setting`, and the `rule` that forbids the change or the
+    # `gateway` that gets no rule.
     APPROVAL_MODE_AUTO = "APPROVAL_MODE_AUTO"
 
     # `FAILED_PRECONDITION`: the policy of the sandbox is pinned, so nothing can change it. GetPolicyPin returns the pin;
@@ -269,7 +270,8 @@ class Reason(StrEnum):
     CHUNK_STATUS = "CHUNK_STATUS"
 
     # `INVALID_ARGUMENT`: the change concerns parts of a policy that are applied when a sandbox starts. The error message
-    # has their paths. Delete the sandbox, and create it with the other policy.
+    # has up to 20 of their paths, and its metadata the first (`path`). Delete the sandbox, and create it with the other
+    # policy.
     POLICY_STATIC = "POLICY_STATIC"
 
     # `FAILED_PRECONDITION`: what the agent of the sandbox asks for is larger than what is read at once, 16 MiB, so that

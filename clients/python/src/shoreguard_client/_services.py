@@ -1082,7 +1082,7 @@ class PolicyService:
         a part that this server does not know. Unless `validate_only` is set: FAILED_PRECONDITION (POLICY_PINNED) if the
         sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if the gateway has a policy for all sandboxes, a rule cannot be
         read, or the maker of the calling service principal is not known under a workflow, FAILED_PRECONDITION
-        (LIMIT_REACHED) if the caller has 50 open approvals on the gateway.
+        (LIMIT_REACHED) if the caller has 50 open approvals on the gateway, or has made 1000 changes there in 24 hours.
         Limits: documents of at most 256 KiB and 16 levels, policies of at most 256 KiB, encoded.
         """
         return self._caller.unary(_methods.PolicyService_ApplyPolicy, {
@@ -1208,12 +1208,13 @@ class PolicyService:
         respond. Then the call waits up to 5 seconds for writes that began before, and for the gateway to report version
         and hash of the policy; if it does not, they are stored later. If the sandbox is pinned already, its first setter
         and its reason stay. A later expiry lengthens the pin: then it gets the new reason if one is given, and the role of
-        the caller if that is higher.
+        the caller if that is higher. A changed pin gets another etag, and open reviews of its removal are superseded. A
+        call that changes nothing keeps the etag and emits no event.
         Role: operator on the gateway. To shorten a pin: its setter, or the role of the pin.
         Errors: INVALID_ARGUMENT (INVALID_FIELD) for an expiry that has passed, PERMISSION_DENIED (ROLE_TOO_LOW) and
         FAILED_PRECONDITION (APPROVAL_REQUIRED, if an approval workflow applies to the sandbox: a review decides) for a call
         that would shorten the pin, FAILED_PRECONDITION (LIMIT_REACHED) at the limit.
-        Limits: 10000 pins per gateway.
+        Limits: 10000 pins per gateway, 1000 of them per caller below admin.
         """
         return self._caller.unary(_methods.PolicyService_PinPolicy, {
             "gateway": gateway,
@@ -1460,7 +1461,7 @@ class AsyncPolicyService:
         a part that this server does not know. Unless `validate_only` is set: FAILED_PRECONDITION (POLICY_PINNED) if the
         sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if the gateway has a policy for all sandboxes, a rule cannot be
         read, or the maker of the calling service principal is not known under a workflow, FAILED_PRECONDITION
-        (LIMIT_REACHED) if the caller has 50 open approvals on the gateway.
+        (LIMIT_REACHED) if the caller has 50 open approvals on the gateway, or has made 1000 changes there in 24 hours.
         Limits: documents of at most 256 KiB and 16 levels, policies of at most 256 KiB, encoded.
         """
         return await self._caller.unary(_methods.PolicyService_ApplyPolicy, {
@@ -1586,12 +1587,13 @@ class AsyncPolicyService:
         respond. Then the call waits up to 5 seconds for writes that began before, and for the gateway to report version
         and hash of the policy; if it does not, they are stored later. If the sandbox is pinned already, its first setter
         and its reason stay. A later expiry lengthens the pin: then it gets the new reason if one is given, and the role of
-        the caller if that is higher.
+        the caller if that is higher. A changed pin gets another etag, and open reviews of its removal are superseded. A
+        call that changes nothing keeps the etag and emits no event.
         Role: operator on the gateway. To shorten a pin: its setter, or the role of the pin.
         Errors: INVALID_ARGUMENT (INVALID_FIELD) for an expiry that has passed, PERMISSION_DENIED (ROLE_TOO_LOW) and
         FAILED_PRECONDITION (APPROVAL_REQUIRED, if an approval workflow applies to the sandbox: a review decides) for a call
         that would shorten the pin, FAILED_PRECONDITION (LIMIT_REACHED) at the limit.
-        Limits: 10000 pins per gateway.
+        Limits: 10000 pins per gateway, 1000 of them per caller below admin.
         """
         return await self._caller.unary(_methods.PolicyService_PinPolicy, {
             "gateway": gateway,
@@ -1701,8 +1703,8 @@ class ApprovalWorkflowService:
         write to a policy in its scope starts without it. The call then waits up to 5 seconds for writes that began before,
         and reads the approval mode of the gateway and of up to 200 sandboxes in the scope in that time. What it finds is
         in the response and never an error, since the rule is in force. Only a gateway with the finding AUTOMATIC_APPROVALS
-        gets no rule. The response names the open approvals in the scope, to which the rule applies from now on. A call
-        that sets the stored rule again changes nothing.
+        gets no rule. The response names the open approvals in the scope, to which the rule applies from now on. Open
+        reviews of another change of the rule are superseded. A call that sets the stored rule again changes nothing.
         Role: admin on the gateway.
         Errors: FAILED_PRECONDITION (APPROVAL_REQUIRED) if the new rule is possibly weaker than the stored one: fewer
         approvals, lower roles, more voters, a shorter time to the escalation, more time to vote or to write. A review under
@@ -1845,8 +1847,8 @@ class AsyncApprovalWorkflowService:
         write to a policy in its scope starts without it. The call then waits up to 5 seconds for writes that began before,
         and reads the approval mode of the gateway and of up to 200 sandboxes in the scope in that time. What it finds is
         in the response and never an error, since the rule is in force. Only a gateway with the finding AUTOMATIC_APPROVALS
-        gets no rule. The response names the open approvals in the scope, to which the rule applies from now on. A call
-        that sets the stored rule again changes nothing.
+        gets no rule. The response names the open approvals in the scope, to which the rule applies from now on. Open
+        reviews of another change of the rule are superseded. A call that sets the stored rule again changes nothing.
         Role: admin on the gateway.
         Errors: FAILED_PRECONDITION (APPROVAL_REQUIRED) if the new rule is possibly weaker than the stored one: fewer
         approvals, lower roles, more voters, a shorter time to the escalation, more time to vote or to write. A review under
@@ -2005,7 +2007,8 @@ class ApprovalService:
         without an approval only advances the cursor; the first one ends the list.
         Role: viewer on at least one gateway.
         Errors: NOT_FOUND (NOT_FOUND) as in ListApprovals, OUT_OF_RANGE (CURSOR_EXPIRED) if events after the cursor are no
-        longer stored: begin without a cursor.
+        longer stored: begin without a cursor. INVALID_ARGUMENT (INVALID_FIELD) for a cursor that is negative or beyond the
+        last event.
         """
         return Watch(self._caller, _methods.ApprovalService_WatchApprovals, {
             "filter": filter,
@@ -2263,7 +2266,8 @@ class AsyncApprovalService:
         without an approval only advances the cursor; the first one ends the list.
         Role: viewer on at least one gateway.
         Errors: NOT_FOUND (NOT_FOUND) as in ListApprovals, OUT_OF_RANGE (CURSOR_EXPIRED) if events after the cursor are no
-        longer stored: begin without a cursor.
+        longer stored: begin without a cursor. INVALID_ARGUMENT (INVALID_FIELD) for a cursor that is negative or beyond the
+        last event.
         """
         return AsyncWatch(self._caller, _methods.ApprovalService_WatchApprovals, {
             "filter": filter,

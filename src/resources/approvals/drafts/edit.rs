@@ -110,7 +110,9 @@ pub fn edit<'a>(
         if !is_same || round.generation != Some(gateway.generation()) {
             return Err(Error::conflict(ResourceKind::Approval, round.id));
         }
-        let rule = edited_rule(&current.base.policy, chunk, yaml)?;
+        let base = &current.base.policy;
+        let turn = ctx.long_work(base.encoded().len() + yaml.len()).await?;
+        let rule = turn.run(|| edited_rule(base, chunk, yaml))?;
         let begun = ctx
             .transaction(async |tx| {
                 write_intents::lock_exclusive(tx, place.gateway.id).await?;

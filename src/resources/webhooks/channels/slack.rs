@@ -49,20 +49,25 @@ fn section(message: &Message, review: Option<&Review>) -> String {
         Some(_) => format!("\n*Approval:* {}", review.approval),
         None => format!("\n*Approval:* {}\n*Review:* `{}`", review.approval, review.command),
     });
-    let mut text = format!("*{}*", fit(&fields::title(&message.event), SECTION_MAX / 2, escape));
+    let title = without_blocks(&fields::title(&message.event));
+    let mut text = format!("*{}*", fit(&title, SECTION_MAX / 2, escape));
     let mut left = SECTION_MAX.saturating_sub(utf16_length(&text) + utf16_length(&end));
     for (name, value) in fields::fields(message) {
         let name = format!("\n*{name}:* ");
         let Some(room) = left.checked_sub(utf16_length(&name)).filter(|room| *room > 0) else {
             break;
         };
-        // Of Slack's marks, only this one formats several lines, and so what follows.
-        let value = fit(&value.replace("```", "'''"), room, escape);
+        let value = fit(&without_blocks(&value), room, escape);
         left = room.saturating_sub(utf16_length(&value));
         text.push_str(&name);
         text.push_str(&value);
     }
     text + &end
+}
+
+/// Replaces the marks of blocks of code. Of Slack's marks, only these format several lines, and so what follows.
+fn without_blocks(text: &str) -> String {
+    text.replace("```", "'''")
 }
 
 fn escape(_: usize, c: char, out: &mut String) {

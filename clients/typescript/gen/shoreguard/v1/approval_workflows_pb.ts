@@ -107,7 +107,7 @@ export const ApprovalRuleSchema: GenMessage<ApprovalRule> = /*@__PURE__*/
  */
 export type VoterGroup = Message<"shoreguard.v1.VoterGroup"> & {
   /**
-   * Name, unique in the rule: 1 to 64 characters without control characters.
+   * Name, unique in the rule: 1 to 64 visible characters, without spaces at its ends.
    *
    * @generated from field: string name = 1;
    */
@@ -932,8 +932,8 @@ export const ApprovalWorkflowService: GenService<{
    * write to a policy in its scope starts without it. The call then waits up to 5 seconds for writes that began before,
    * and reads the approval mode of the gateway and of up to 200 sandboxes in the scope in that time. What it finds is
    * in the response and never an error, since the rule is in force. Only a gateway with the finding AUTOMATIC_APPROVALS
-   * gets no rule. The response names the open approvals in the scope, to which the rule applies from now on. A call
-   * that sets the stored rule again changes nothing.
+   * gets no rule. The response names the open approvals in the scope, to which the rule applies from now on. Open
+   * reviews of another change of the rule are superseded. A call that sets the stored rule again changes nothing.
    * Role: admin on the gateway.
    * Errors: FAILED_PRECONDITION (APPROVAL_REQUIRED) if the new rule is possibly weaker than the stored one: fewer
    * approvals, lower roles, more voters, a shorter time to the escalation, more time to vote or to write. A review under

@@ -966,7 +966,8 @@ export type ApprovalFilter = Message<"shoreguard.v1.ApprovalFilter"> & {
   state: ApprovalState;
 
   /**
-   * E-mail address of an author, or `sp:` and the name of a service principal. Empty: any.
+   * E-mail address of an author, or `sp:` and the name of a service principal, at most 300 characters. The case of
+   * ASCII letters in an address does not matter. Empty: any.
    *
    * @generated from field: string author = 6;
    */
@@ -1397,7 +1398,7 @@ export type VoteRequest = Message<"shoreguard.v1.VoteRequest"> & {
   approvalId: bigint;
 
   /**
-   * Digest of the approval that the caller has seen. Required, except to withdraw.
+   * Digest of the approval that the caller has seen: 64 hexadecimal digits. Required, except to withdraw.
    *
    * @generated from field: string digest = 2;
    */
@@ -2104,7 +2105,8 @@ export const ApprovalService: GenService<{
    * without an approval only advances the cursor; the first one ends the list.
    * Role: viewer on at least one gateway.
    * Errors: NOT_FOUND (NOT_FOUND) as in ListApprovals, OUT_OF_RANGE (CURSOR_EXPIRED) if events after the cursor are no
-   * longer stored: begin without a cursor.
+   * longer stored: begin without a cursor. INVALID_ARGUMENT (INVALID_FIELD) for a cursor that is negative or beyond the
+   * last event.
    *
    * @generated from rpc shoreguard.v1.ApprovalService.WatchApprovals
    */

@@ -328,7 +328,8 @@ export enum AuditOutcome {
   OK = 2,
 
   /**
-   * The caller lacks the required role, or its credential or password was rejected.
+   * The caller lacks the required role or has no role on the gateway, or its credential or password was rejected. A
+   * gateway that does not exist is the same as a gateway on which the caller has no role.
    *
    * @generated from enum value: AUDIT_OUTCOME_DENIED = 3;
    */

@@ -1006,7 +1006,7 @@ export type ExchangeOidcTokenRequest = Message<"shoreguard.v1.ExchangeOidcTokenR
   provider: string;
 
   /**
-   * The access token, at most 16 KiB. An ID token is rejected.
+   * The access token, at most 15 KiB. An ID token is rejected.
    *
    * @generated from field: string token = 2;
    */

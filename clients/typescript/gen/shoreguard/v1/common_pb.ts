@@ -70,7 +70,8 @@ export const RoleSchema: GenEnum<Role> = /*@__PURE__*/
  *   TOO_MANY_BYTES, STORAGE_UNAVAILABLE, DRAINING, DEADLINE_EXCEEDED or INTERNAL;
  * - an rpc that needs a credential, or is called with one, with CREDENTIAL_MISSING, CREDENTIAL_INVALID,
  *   CREDENTIAL_AMBIGUOUS, CREDENTIAL_BOUND, ISSUER_UNAVAILABLE, ACCESS_STALE or ROLE_TOO_LOW;
- * - an rpc that names a gateway with NOT_FOUND, if the gateway does not exist or the caller has no role on it;
+ * - an rpc that names a gateway with NOT_FOUND, if the gateway does not exist or the caller has no role on it; a caller
+ *   that has the required role on no gateway gets ROLE_TOO_LOW instead, before the gateway is looked up;
  * - a list with INVALID_FIELD, if `page_token` was changed, or issued for another caller, list or filter;
  * - a call that the audit log records, such as every write, with AUDIT_UNAVAILABLE; a write also with DISK_LOW or
  *   CONCURRENT_CHANGE;
@@ -117,8 +118,8 @@ export enum ErrorReason {
   ALREADY_EXISTS = 4,
 
   /**
-   * `ABORTED`: the object has changed since it was read, for example because `etag` is not the current one. Read it
-   * again and retry.
+   * `ABORTED`: the object has changed since it was read, for example because `etag` is not the current one, which the
+   * metadata then have as `etag`. Read it again and retry.
    *
    * @generated from enum value: ERROR_REASON_CONCURRENT_CHANGE = 5;
    */
@@ -574,7 +575,8 @@ export enum ErrorReason {
 
   /**
    * `FAILED_PRECONDITION`: the gateway approves what agents propose by itself, or would do so, under an approval
-   * workflow. Set the approval mode to `manual`.
+   * workflow. Set the approval mode to `manual`. Metadata: the `setting`, and the `rule` that forbids the change or the
+   * `gateway` that gets no rule.
    *
    * @generated from enum value: ERROR_REASON_APPROVAL_MODE_AUTO = 82;
    */
@@ -647,7 +649,8 @@ export enum ErrorReason {
 
   /**
    * `INVALID_ARGUMENT`: the change concerns parts of a policy that are applied when a sandbox starts. The error message
-   * has their paths. Delete the sandbox, and create it with the other policy.
+   * has up to 20 of their paths, and its metadata the first (`path`). Delete the sandbox, and create it with the other
+   * policy.
    *
    * @generated from enum value: ERROR_REASON_POLICY_STATIC = 90;
    */

@@ -104,7 +104,8 @@ export type ListEventsRequest = Message<"shoreguard.v1.ListEventsRequest"> & {
   gateway: string;
 
   /**
-   * Returns only events with these names. At most 50, each of 1 to 100 characters. Empty means all.
+   * Returns only events with these names. At most 50, each of 1 to 100 characters. Empty means all. ListEventTypes
+   * lists the names. A name that does not exist matches nothing and is no error.
    *
    * @generated from field: repeated string names = 4;
    */
@@ -176,7 +177,8 @@ export type WatchEventsRequest = Message<"shoreguard.v1.WatchEventsRequest"> & {
   gateway: string;
 
   /**
-   * Sends only events with these names. At most 50, each of 1 to 100 characters. Empty means all.
+   * Sends only events with these names. At most 50, each of 1 to 100 characters. Empty means all. ListEventTypes lists
+   * the names. A name that does not exist matches nothing and is no error.
    *
    * @generated from field: repeated string names = 3;
    */

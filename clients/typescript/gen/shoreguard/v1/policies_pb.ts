@@ -2500,7 +2500,7 @@ export const PolicyService: GenService<{
    * a part that this server does not know. Unless `validate_only` is set: FAILED_PRECONDITION (POLICY_PINNED) if the
    * sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if the gateway has a policy for all sandboxes, a rule cannot be
    * read, or the maker of the calling service principal is not known under a workflow, FAILED_PRECONDITION
-   * (LIMIT_REACHED) if the caller has 50 open approvals on the gateway.
+   * (LIMIT_REACHED) if the caller has 50 open approvals on the gateway, or has made 1000 changes there in 24 hours.
    * Limits: documents of at most 256 KiB and 16 levels, policies of at most 256 KiB, encoded.
    *
    * @generated from rpc shoreguard.v1.PolicyService.ApplyPolicy
@@ -2556,12 +2556,13 @@ export const PolicyService: GenService<{
    * respond. Then the call waits up to 5 seconds for writes that began before, and for the gateway to report version
    * and hash of the policy; if it does not, they are stored later. If the sandbox is pinned already, its first setter
    * and its reason stay. A later expiry lengthens the pin: then it gets the new reason if one is given, and the role of
-   * the caller if that is higher.
+   * the caller if that is higher. A changed pin gets another etag, and open reviews of its removal are superseded. A
+   * call that changes nothing keeps the etag and emits no event.
    * Role: operator on the gateway. To shorten a pin: its setter, or the role of the pin.
    * Errors: INVALID_ARGUMENT (INVALID_FIELD) for an expiry that has passed, PERMISSION_DENIED (ROLE_TOO_LOW) and
    * FAILED_PRECONDITION (APPROVAL_REQUIRED, if an approval workflow applies to the sandbox: a review decides) for a call
    * that would shorten the pin, FAILED_PRECONDITION (LIMIT_REACHED) at the limit.
-   * Limits: 10000 pins per gateway.
+   * Limits: 10000 pins per gateway, 1000 of them per caller below admin.
    *
    * @generated from rpc shoreguard.v1.PolicyService.PinPolicy
    */
