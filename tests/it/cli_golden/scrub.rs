@@ -13,13 +13,15 @@ pub(super) fn scrub(text: &str) -> String {
 }
 
 /// Whether a line is there only after a background job has run, or has a number that a job has assigned: the
-/// description of a sandbox has an etag once it is stored, keys have a time of last use once that is stored, and events
-/// have numbers.
+/// description of a sandbox has an etag once it is stored, keys have a time of last use once that is stored, events have
+/// numbers, and the first round of probes may come before or after a gateway is registered.
 fn depends_on_jobs(line: &str) -> bool {
     let start = line.trim_start();
-    ["\"etag\"", "ETAG", "\"last_used_time\"", "LAST USED TIME", "\"event_sequence\""]
-        .iter()
-        .any(|key| start.starts_with(key))
+    let keys = ["etag", "last_used_time", "event_sequence", "probe_count"];
+    keys.iter().any(|key| {
+        start.strip_prefix('"').is_some_and(|json| json.starts_with(&format!("{key}\"")))
+            || start.starts_with(&key.replace('_', " ").to_uppercase())
+    })
 }
 
 fn scrub_line(line: &str) -> String {
