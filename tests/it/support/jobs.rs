@@ -9,6 +9,8 @@ use shoreguard::db::leases;
 use shoreguard::error::{Error, Reason};
 use shoreguard::feed;
 use shoreguard::resources::events;
+use shoreguard::resources::gateways::findings::CHECKS;
+use shoreguard::resources::gateways::worker::PROBES;
 use shoreguard::resources::webhooks::worker::FANOUT;
 use shoreguard::workers::{self, TickResult, Worker, keyed};
 
@@ -18,12 +20,14 @@ use super::{CONDITION_TIME_MAX, pause};
 /// How long the server's own worker does not run a job that a test has run: longer than any test, on any of its clocks.
 const LEASE_TTL: Duration = Duration::from_hours(100 * 366 * 24);
 
-/// Starts all background jobs, except those that delete old rows: a new database has none, and a test that makes rows
-/// old runs such a job itself.
+/// Starts all background jobs except two kinds. Those that delete old rows: a new database has none, and a test that
+/// makes rows old runs such a job itself. And the rounds over all gateways: the first one might come before or after a
+/// test registers its gateways, and take an answer that the test has prepared.
 pub(super) fn start_jobs(app: &Arc<App>) {
-    let deletes = |job: &&Worker| job.name.ends_with("-retention") || job.name.ends_with("-expiry");
+    let deletes = |job: &Worker| job.name.ends_with("-retention") || job.name.ends_with("-expiry");
+    let calls_gateways = |job: &Worker| [PROBES.name, CHECKS.name].contains(&job.name);
     app.spawn(feed::follow(Arc::clone(app)));
-    for job in boot::WORKERS.iter().filter(|job| !deletes(job)) {
+    for job in boot::WORKERS.iter().filter(|job| !deletes(job) && !calls_gateways(job)) {
         workers::spawn(app, poll_rarely(*job));
     }
     for kind in boot::KEYED {
