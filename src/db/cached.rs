@@ -46,32 +46,18 @@ impl<Q: Query> Query for Cached<Q> {
 
 impl<Q, C> RunQueryDsl<C> for Cached<Q> {}
 
-/// A statement that returns no rows, as a query.
+/// A statement that returns no rows, as a query: diesel requires a type for the rows of a query.
 struct WithoutRows<Q>(Q);
 
 impl<Q: QueryFragment<Sqlite>> QueryFragment<Sqlite> for WithoutRows<Q> {
     fn walk_ast<'b>(&'b self, pass: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
         self.0.walk_ast(pass)
     }
-
-    fn is_safe_to_cache_prepared(&self, _backend: &Sqlite) -> QueryResult<bool> {
-        Ok(true)
-    }
 }
 
-// As that of `Cached`.
-impl<Q> QueryId for WithoutRows<Q> {
-    type QueryId = ();
-
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-// A type for its rows, which diesel requires of a query. It returns none.
 impl<Q> Query for WithoutRows<Q> {
     type SqlType = BigInt;
 }
-
-impl<Q, C> RunQueryDsl<C> for WithoutRows<Q> {}
 
 /// Executes a statement that returns no rows on a connection of SQLite itself, and keeps it prepared, by its text. Only for
 /// statements with few texts.
@@ -82,7 +68,7 @@ pub(crate) fn execute_cached<Q>(statement: Q, conn: &mut SqliteConnection) -> Qu
 where
     Q: QueryFragment<Sqlite>,
 {
-    RunQueryDsl::load::<i64>(WithoutRows(statement), conn).map(drop)
+    RunQueryDsl::load::<i64>(cached(WithoutRows(statement)), conn).map(drop)
 }
 
 #[cfg(test)]
