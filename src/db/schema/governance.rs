@@ -96,6 +96,7 @@ diesel::table! {
         content -> Binary,
         rules_json -> Nullable<Text>,
         remind_at -> Nullable<Timestamp>,
+        proposer -> Nullable<Text>,
     }
 }
 

@@ -11,7 +11,8 @@ use shoreguard::role::Role;
 use shoreguard::workers;
 
 use super::{
-    DAY, Proposal, events, fact, govern, named, people, proposal, propose, require, rule, user,
+    DAY, Proposal, events, fact, govern, named, people, program, proposal, propose, require, rule,
+    user,
 };
 use crate::support::server::TestServer;
 
@@ -35,6 +36,7 @@ server_tests_without_jobs! {
     an_expired_review_of_an_unregistered_gateway_is_not_withdrawn,
     a_review_is_stored_until_its_retention_period_is_over,
     t16_a_principal_proposes_at_most_1000_changes_a_day_on_a_gateway,
+    t16_the_proposals_of_principals_with_similar_ids_do_not_count,
 }
 
 /// Runs the clock once.
@@ -337,6 +339,32 @@ async fn t16_a_principal_proposes_at_most_1000_changes_a_day_on_a_gateway(sg: Te
     propose(&sg, &of.ben, &proposal("other.example.com")).await.expect("another principal");
     sg.app.db.advance_clock(DAY);
     propose(&sg, &of.dora, &over).await.expect("the next day");
+    sg.finish().await;
+}
+
+async fn t16_the_proposals_of_principals_with_similar_ids_do_not_count(sg: TestServer) {
+    let of = people(&sg).await;
+    let key = sg.admin().create_key("robot", pb::Role::Operator).await;
+    require(&sg, 2).await;
+    propose(&sg, &of.dora, &proposal("first.example.com")).await.unwrap();
+    let robot = format!("service_principal:{}", program(&sg, "robot"));
+    // In a pattern of SQL, `_` matches any character.
+    let similar = [robot.replace('_', "-"), format!("{robot}0")];
+    for (n, id) in similar.iter().chain([&robot]).enumerate() {
+        propose(&sg, &key, &proposal(&format!("{n}.example.com"))).await.expect(id);
+        let (proposer, authors) = (format!("'{id}'"), format!("'[\"{id}\"]'"));
+        let chunk = format!("'copy-{n}-' || i");
+        let changed = [
+            ("proposer", proposer.as_str()),
+            ("authors_json", authors.as_str()),
+            ("chunk_id", chunk.as_str()),
+            ("state", "'withdrawn'"),
+            ("closed_at", "opened_at"),
+        ];
+        sg.copy_review(usize::try_from(PROPOSED_A_DAY_MAX).unwrap(), &changed).await;
+    }
+    let over = proposal("over.example.com");
+    assert_refused!(propose(&sg, &key, &over).await, FailedPrecondition, "LIMIT_REACHED");
     sg.finish().await;
 }
 

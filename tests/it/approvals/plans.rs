@@ -6,18 +6,25 @@ use shoreguard::db::{Engine, on_conn};
 use crate::support::TestDb;
 use crate::webhooks::plans::plan;
 
-/// A rejected review, and very many of it with other contents, in a hundred sandboxes.
+/// A rejected review, and very many of it with other contents, in a hundred sandboxes, of a hundred proposers.
 const ROWS: [&str; 3] = [
     "INSERT INTO approval_rounds (action, gateway_id, gateway_name, workspace, sandbox_name, chunk_id, state, digest, \
      authors_json, summary_json, opened_at, closed_at, content) VALUES ('draft.approve', 1, 'edge', 'default', \
      'box-0', 'chunk', 'rejected', '0000000000000000000000000000000000000000000000000000000000000000', '[]', '{}', \
      '2026-01-01 00:00:00.000000', '2026-01-02 00:00:00.000000', '')",
     "INSERT INTO approval_rounds (action, gateway_id, gateway_name, workspace, sandbox_name, chunk_id, state, digest, \
-     authors_json, summary_json, opened_at, closed_at, content) \
+     authors_json, summary_json, opened_at, closed_at, content, proposer) \
      WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) \
      SELECT r.action, r.gateway_id, r.gateway_name, r.workspace, 'box-' || (n.i % 100), 'chunk-' || n.i, r.state, \
      '0000000000000000000000000000000000000000000000000000000000' || (100000 + n.i), \
-     r.authors_json, r.summary_json, r.opened_at, r.closed_at, r.content FROM approval_rounds r, n",
+     r.authors_json, r.summary_json, r.opened_at, r.closed_at, r.content, 'user:' || (n.i % 100) \
+     FROM approval_rounds r, n",
+    "ANALYZE approval_rounds",
+];
+
+/// A third of these reviews have not ended.
+const OPEN: [&str; 2] = [
+    "UPDATE approval_rounds SET state = 'open', closed_at = NULL WHERE id % 3 = 0",
     "ANALYZE approval_rounds",
 ];
 
@@ -35,6 +42,7 @@ const REFUSED: [&str; 3] = [
 
 both_engines! {
     an_earlier_rejection_is_found_among_the_reviews_of_its_sandbox,
+    t16_the_proposals_of_a_principal_are_counted_without_those_of_others,
     t20_a_refused_connection_is_found_among_those_of_its_program,
 }
 
@@ -60,6 +68,25 @@ async fn an_earlier_rejection_is_found_among_the_reviews_of_its_sandbox(db: Test
         Engine::Postgres => "Seq Scan",
     };
     assert!(!found.contains(scan), "{found}");
+}
+
+async fn t16_the_proposals_of_a_principal_are_counted_without_those_of_others(db: TestDb) {
+    {
+        let mut conn = db.write().await.unwrap();
+        for statement in ROWS.into_iter().chain(OPEN) {
+            on_conn!(&mut conn, |c| diesel::sql_query(statement).execute(c).await).unwrap();
+        }
+    }
+    let place = db.close();
+    place.wait_closed().await;
+    let count = "SELECT COUNT(*) FROM approval_rounds WHERE gateway_id = 1 AND proposer = 'user:7'";
+    // As `proposals::store::count_since` has it.
+    let of_day =
+        plan(&place, &format!("{count} AND opened_at > '2025-12-31 00:00:00.000000'")).await;
+    assert!(of_day.contains("approval_rounds_gateway_id_proposer_opened_at"), "{of_day}");
+    // As `rounds::store::count_open_by` has it.
+    let open = plan(&place, &format!("{count} AND closed_at IS NULL")).await;
+    assert!(open.contains("approval_rounds_gateway_id_proposer_closed_at"), "{open}");
 }
 
 async fn t20_a_refused_connection_is_found_among_those_of_its_program(db: TestDb) {

@@ -13,7 +13,7 @@ use super::{CONDITION_TIME_MAX, pause};
 pub(crate) const PASSWORD: &str = "a password of theirs";
 
 /// Columns of a review that its copies have, too.
-const REVIEW_COLUMNS: [&str; 16] = [
+const REVIEW_COLUMNS: [&str; 17] = [
     "action",
     "gateway_id",
     "gateway_name",
@@ -30,6 +30,7 @@ const REVIEW_COLUMNS: [&str; 16] = [
     "expires_at",
     "closed_at",
     "content",
+    "proposer",
 ];
 
 impl Caller {

@@ -296,7 +296,8 @@ async fn insert(
     };
     let content = content.encode()?;
     let remind_at = reminders::next(&round, ctx.app().config.approvals.remind_after(), now);
-    round.id = rounds::insert(tx, &NewRow { round: &round, content: &content, remind_at }).await?;
+    let row = NewRow { round: &round, content: &content, proposer: None, remind_at };
+    round.id = rounds::insert(tx, &row).await?;
     Ok(round)
 }
 

@@ -36,11 +36,9 @@ pub async fn count_since(
     proposer: PrincipalId,
     since: Timestamp,
 ) -> Result<i64, Error> {
-    // The proposer is the first author.
-    let begins = format!("[\"{proposer}\"%");
     let query = r::table
-        .filter(r::gateway_id.eq(gateway.get()).and(r::opened_at.gt(since)))
-        .filter(r::authors_json.like(begins))
+        .filter(r::gateway_id.eq(gateway.get()).and(r::proposer.eq(proposer.to_string())))
+        .filter(r::opened_at.gt(since))
         .count();
     Ok(on_conn!(conn, |c| query.get_result(c).await)?)
 }

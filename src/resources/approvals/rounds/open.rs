@@ -142,7 +142,8 @@ async fn open_in(
     round.summary.roots = roots_behind(ctx, tx, &round).await?;
     let content = new.content.encode()?;
     let remind_at = reminders::next(&round, ctx.app().config.approvals.remind_after(), now);
-    round.id = store::insert(tx, &NewRow { round: &round, content: &content, remind_at }).await?;
+    let row = NewRow { round: &round, content: &content, proposer: Some(proposer), remind_at };
+    round.id = store::insert(tx, &row).await?;
     if let Some(proposal) = &new.proposal {
         let actor: String = proposal.actor.chars().take(ACTOR_CHARACTERS_MAX).collect();
         proposals::insert(tx, &round, &NewProposal { actor: &actor, ..*proposal }).await?;

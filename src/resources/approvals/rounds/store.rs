@@ -80,6 +80,8 @@ pub struct NewRow<'a> {
     pub round: &'a Round,
     /// The encoded content.
     pub content: &'a [u8],
+    /// Who has proposed it; `None` if an agent has.
+    pub proposer: Option<PrincipalId>,
     /// When its voters are reminded first; `None` for never.
     pub remind_at: Option<Timestamp>,
 }
@@ -196,6 +198,7 @@ pub async fn insert(conn: &mut Conn, new: &NewRow<'_>) -> Result<ApprovalRoundId
         t::expires_at.eq(Some(round.expires_at.unwrap_or(NEVER))),
         t::due_at.eq(round.next_due()),
         t::remind_at.eq(new.remind_at),
+        t::proposer.eq(new.proposer.map(|proposer| proposer.to_string())),
     );
     let id: i64 = on_conn!(conn, |c| diesel::insert_into(t::table)
         .values(row)
@@ -300,11 +303,9 @@ pub async fn count_open_by(
     gateway: GatewayId,
     proposer: PrincipalId,
 ) -> Result<i64, Error> {
-    // The proposer is the first author.
-    let begins = format!("[\"{proposer}\"%");
     let query = t::table
-        .filter(t::gateway_id.eq(gateway.get()).and(t::closed_at.is_null()))
-        .filter(t::authors_json.like(begins))
+        .filter(t::gateway_id.eq(gateway.get()).and(t::proposer.eq(proposer.to_string())))
+        .filter(t::closed_at.is_null())
         .count();
     Ok(on_conn!(conn, |c| query.get_result(c).await)?)
 }
