@@ -1,6 +1,7 @@
 //! How much is stored of what the logs of one gateway show, and in how many statements.
 
-use shoreguard::db::Engine;
+use diesel_async::RunQueryDsl;
+use shoreguard::db::{Engine, on_conn};
 use shoreguard::resources::bypass_events::domain::{DELETED_AT_ONCE, STORED_OF_GATEWAY_MAX};
 use shoreguard::resources::bypass_events::worker::RETENTION;
 use shoreguard::workers;
@@ -8,7 +9,11 @@ use shoreguard::workers;
 use super::followed::Followed;
 use super::*;
 use crate::gateway_unregister::insert_rows;
+use crate::support::TestDb;
 use crate::support::server::run_without_jobs;
+use crate::webhooks::plans::plan;
+
+both_engines! { t20_the_newest_rows_of_a_gateway_are_found_without_those_of_others }
 
 server_tests_without_jobs! {
     t20_bypass_events_of_a_gateway_are_limited_in_number,
@@ -20,6 +25,9 @@ server_tests_without_jobs! {
 
 /// Gateways with few rows: more than one tick counts.
 const QUIET: usize = 40;
+
+/// The tables of what logs show.
+const TABLES: [&str; 3] = ["bypass_events", "bypass_notices", "refused_connections"];
 
 /// Statements that count the insertions into a table of PostgreSQL.
 const COUNT_INSERTIONS: [&str; 3] = [
@@ -87,6 +95,40 @@ async fn t20_a_gateway_that_names_ever_new_sandboxes_has_a_limited_number_of_not
 
 async fn t20_refused_connections_of_a_gateway_are_limited_in_number(sg: TestServer) {
     check_limit(sg, "refused_connections").await;
+}
+
+async fn t20_the_newest_rows_of_a_gateway_are_found_without_those_of_others(db: TestDb) {
+    let gateways = format!(
+        "INSERT INTO gateways (name, endpoint, registered_at) \
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {QUIET}) \
+         SELECT 'edge-' || n.i, 'edge:443', '2026-01-01 00:00:00.000000' FROM n"
+    );
+    let mut statements = vec![gateways];
+    for table in TABLES {
+        statements.push(insert_rows(table, "edge-%", 200));
+        statements.push(format!("ANALYZE {table}"));
+    }
+    {
+        let mut conn = db.write().await.unwrap();
+        for statement in &statements {
+            on_conn!(&mut conn, |c| diesel::sql_query(statement).execute(c).await).unwrap();
+        }
+    }
+    let sorts = match db.engine() {
+        Engine::Sqlite => "TEMP B-TREE",
+        Engine::Postgres => "Sort",
+    };
+    let place = db.close();
+    place.wait_closed().await;
+    for table in TABLES {
+        // As `newest_beyond` of `rows_by_gateway!` has it.
+        let query = format!(
+            "SELECT id FROM {table} WHERE gateway_id = 1 ORDER BY id DESC LIMIT 1 OFFSET 100"
+        );
+        let found = plan(&place, &query).await;
+        assert!(found.contains(&format!("{table}_gateway_id_id")), "{found}");
+        assert!(!found.contains(sorts), "{found}");
+    }
 }
 
 async fn notices_are_deleted_30_days_after_their_last_event_unless_lines_wait(sg: TestServer) {

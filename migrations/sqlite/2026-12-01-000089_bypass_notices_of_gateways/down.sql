@@ -1,0 +1,1 @@
+DROP INDEX bypass_notices_gateway_id_id;
