@@ -29,7 +29,7 @@ pub(super) fn check<'a>(
             let has_reviews = store::has_reviews(&mut conn, id).await?;
             (has_reviews, store::global_policy_since(&mut conn, id).await?.is_some())
         } else {
-            (pass.stamp.reviews > 0, pass.stamp.global_policies > 0)
+            (pass.stamp.rounds.with_sandbox_id > 0, pass.stamp.followed.marked > 0)
         };
         let found = if has_reviews { read(pass, sandboxes).await } else { Some(false) };
         let Some(is_set) = found.filter(|found| *found != had_policy) else {

@@ -64,7 +64,7 @@ pub(super) fn read<'a>(
     sandboxes: &'a [Sandbox],
 ) -> BoxFuture<'a, Result<(), Error>> {
     Box::pin(async move {
-        if pass.stamp.notices > 0 {
+        if pass.stamp.notices.number > 0 {
             announce_waiting(pass).await?;
         }
         if !pass.ctx.app().config.followers.logs {

@@ -26,7 +26,7 @@ pub(super) fn check<'a>(
     sandboxes: &'a [Sandbox],
 ) -> BoxFuture<'a, Result<(), Error>> {
     Box::pin(async move {
-        if pass.stamp.workflows == 0 {
+        if pass.stamp.workflows.number == 0 {
             return Ok(());
         }
         let (workflows, before) = {

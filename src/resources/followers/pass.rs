@@ -76,7 +76,7 @@ impl<'a> Pass<'a> {
             None => (None, None, state::read_drafts(&mut conn, id, &stamp).await?),
         };
         let mut rejections: HashMap<SandboxName, Vec<Rejection>> = HashMap::new();
-        if stamp.rejections > 0 {
+        if stamp.rejections.number > 0 {
             for rejection in rejected::list(&mut conn, id, REJECTIONS_MAX).await? {
                 rejections.entry(rejection.sandbox()).or_default().push(rejection);
             }

@@ -43,7 +43,7 @@ pub(super) fn compare<'a>(
     sandboxes: &'a [Sandbox],
 ) -> BoxFuture<'a, Result<(), Error>> {
     Box::pin(async move {
-        if pass.stamp.pins == 0 {
+        if pass.stamp.pins.number == 0 {
             pass.memory.last_pin = 0;
             return Ok(());
         }

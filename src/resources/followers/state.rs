@@ -54,10 +54,10 @@ pub(super) async fn read_drafts(
     stamp: &Stamp,
 ) -> Result<StoredDrafts, Error> {
     let mut stored = StoredDrafts::default();
-    if stamp.drafts > 0 {
+    if stamp.rounds.marked > 0 {
         stored.open = drafts::open_by_sandbox(conn, gateway).await?.into_iter().collect();
     }
-    if stamp.states > 0 {
+    if stamp.states.number > 0 {
         stored.noted = drafts::sandboxes_with_state(conn, gateway).await?;
     }
     Ok(stored)
@@ -103,7 +103,7 @@ async fn read(pass: &Pass<'_>) -> Result<Known, Error> {
     let metas = read_metas(&mut conn, on).await?;
     let rows = positions::of_gateway(&mut conn, on.id).await?;
     let positions = rows.into_iter().map(|position| (position.full_name(), position)).collect();
-    Ok(Known { metas, positions, is_followed: pass.stamp.followed > 0 })
+    Ok(Known { metas, positions, is_followed: pass.stamp.followed.number > 0 })
 }
 
 /// Compares a complete list of sandboxes with what was known: reports differences, and deletes what is stored of

@@ -20,15 +20,15 @@ use crate::resources::stored_rules::domain::{Pin, PinRow};
 /// parameter is the id of the gateway, the second its name, the third the action of drafts: SQLite numbers parameters
 /// in the order in which their names occur first.
 const COUNT: &str = "\
-    SELECT CAST(0 AS BIGINT) AS kind, count(*) AS number, 0 AS ids, \
-           count(global_policy_since) AS first, 0 AS second, 0 AS third \
+    SELECT CAST(0 AS BIGINT) AS kind, count(*) AS number, 0 AS ids, 0 AS versions, 0 AS with_sandbox_id, \
+           count(global_policy_since) AS marked \
     FROM followed_gateways WHERE gateway_id = $1 \
     UNION ALL SELECT 1, count(*), 0, 0, 0, 0 FROM follow_positions WHERE gateway_id = $1 \
     UNION ALL SELECT 2, count(*), 0, 0, 0, 0 FROM draft_states WHERE gateway_id = $1 \
     UNION ALL SELECT 3, count(*), 0, 0, 0, 0 FROM draft_rejections WHERE gateway_id = $1 \
     UNION ALL SELECT 4, count(*), 0, 0, 0, 0 FROM bypass_notices WHERE gateway_id = $1 AND waiting > 0 \
-    UNION ALL SELECT 5, count(*), CAST(COALESCE(sum(id), 0) AS BIGINT), \
-                     count(sandbox_id), count(missing_since), 0 \
+    UNION ALL SELECT 5, count(*), CAST(COALESCE(sum(id), 0) AS BIGINT), 0, \
+                     count(sandbox_id), count(missing_since) \
     FROM sandbox_meta WHERE gateway_name = $2 \
     UNION ALL SELECT 6, count(*), 0, 0, 0, 0 FROM policy_pins WHERE gateway_name = $2 \
     UNION ALL SELECT 7, count(*), 0, 0, 0, 0 FROM approval_workflows WHERE gateway_name = $2 \
@@ -37,61 +37,51 @@ const COUNT: &str = "\
                      count(CASE WHEN action = $3 THEN 1 END) \
     FROM approval_rounds WHERE gateway_id = $1 AND closed_at IS NULL";
 
-/// The numbers of one table.
-#[derive(Debug, Clone, Copy, QueryableByName)]
-struct Counted {
+/// The rows of one table, in numbers. A number that is not of interest is 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, QueryableByName)]
+pub struct Counted {
+    /// Number of the table, in the order of [`Stamp`].
     #[diesel(sql_type = BigInt)]
     kind: i64,
+    /// Number of the rows.
     #[diesel(sql_type = BigInt)]
-    number: i64,
+    pub number: i64,
+    /// Sum of their ids. An id is not used again, and new ones are larger.
     #[diesel(sql_type = BigInt)]
     ids: i64,
+    /// Sum of their versions, which only grow.
     #[diesel(sql_type = BigInt)]
-    first: i64,
+    versions: i64,
+    /// Number of the rows with the gateway's id of a sandbox.
     #[diesel(sql_type = BigInt)]
-    second: i64,
+    pub with_sandbox_id: i64,
+    /// Number of the rows that [`Stamp`] calls marked.
     #[diesel(sql_type = BigInt)]
-    third: i64,
+    pub marked: i64,
 }
 
 /// What is stored about a gateway, in numbers. As long as they are equal, and the follower has written nothing, its
 /// sandboxes have the same metadata and positions, and their drafts the same rounds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
-    /// Whether the sandboxes of the gateway were compared once: 1 or 0.
-    pub followed: i64,
-    /// Whether the gateway was seen to have a policy for all sandboxes: 1 or 0.
-    pub global_policies: i64,
-    /// Number of sandboxes with a position.
-    pub positions: i64,
-    /// Number of sandboxes of whose drafts something is stored.
-    pub states: i64,
-    /// Number of rejections that the gateway does not know yet.
-    pub rejections: i64,
-    /// Number of notices with bypasses that were not announced yet.
-    pub notices: i64,
-    /// Number of sandboxes with metadata.
-    pub metas: i64,
-    /// Sum of their ids. An id is not used again, and new ones are larger.
-    pub meta_ids: i64,
-    /// Number of them that were seen on the gateway.
-    pub seen_metas: i64,
-    /// Number of them that the gateway did not list.
-    pub missing_metas: i64,
-    /// Number of pins.
-    pub pins: i64,
-    /// Number of workflows of the gateway itself, without those of selectors.
-    pub workflows: i64,
-    /// Number of rounds that have not ended.
-    pub rounds: i64,
-    /// Sum of their ids. A round that has ended never opens again.
-    pub round_ids: i64,
-    /// Sum of their versions, which only grow.
-    pub round_versions: i64,
-    /// Number of them about the policy of a sandbox.
-    pub reviews: i64,
-    /// Number of them about drafts.
-    pub drafts: i64,
+    /// The gateway, if its sandboxes were compared once. It is marked if it has a policy for all sandboxes.
+    pub followed: Counted,
+    /// Sandboxes with a position.
+    pub positions: Counted,
+    /// Sandboxes of whose drafts something is stored.
+    pub states: Counted,
+    /// Rejections that the gateway does not know yet.
+    pub rejections: Counted,
+    /// Notices with bypasses that were not announced yet.
+    pub notices: Counted,
+    /// Sandboxes with metadata. Those that the gateway did not list are marked.
+    pub metas: Counted,
+    /// Pins.
+    pub pins: Counted,
+    /// Workflows of the gateway itself, without those of selectors.
+    pub workflows: Counted,
+    /// Rounds that have not ended. Those about the policy of a sandbox have its id, and those about drafts are marked.
+    pub rounds: Counted,
 }
 
 /// Returns what is stored about a gateway, in numbers, by one statement.
@@ -100,31 +90,12 @@ pub async fn stamp(conn: &mut Conn, gateway: &GatewayRef) -> Result<Stamp, Error
         .bind::<BigInt, _>(gateway.id.get())
         .bind::<Text, _>(&*gateway.name)
         .bind::<Text, _>(Action::DraftApprove.as_str());
-    let tables: Vec<Counted> = on_conn!(conn, |c| cached(query).load(c).await)?;
-    let of = |kind: i64| {
-        let counted = tables.iter().find(|table| table.kind == kind);
-        counted.ok_or_else(|| Error::internal("a table that was not counted"))
-    };
-    let (followed, metas, rounds) = (of(0)?, of(5)?, of(8)?);
-    Ok(Stamp {
-        followed: followed.number,
-        global_policies: followed.first,
-        positions: of(1)?.number,
-        states: of(2)?.number,
-        rejections: of(3)?.number,
-        notices: of(4)?.number,
-        metas: metas.number,
-        meta_ids: metas.ids,
-        seen_metas: metas.first,
-        missing_metas: metas.second,
-        pins: of(6)?.number,
-        workflows: of(7)?.number,
-        rounds: rounds.number,
-        round_ids: rounds.ids,
-        round_versions: rounds.first,
-        reviews: rounds.second,
-        drafts: rounds.third,
-    })
+    let mut tables: Vec<Counted> = on_conn!(conn, |c| cached(query).load(c).await)?;
+    tables.sort_unstable_by_key(|table| table.kind);
+    let [followed, positions, states, rejections, notices, metas, pins, workflows, rounds] =
+        <[Counted; 9]>::try_from(tables)
+            .map_err(|_| Error::internal("a table that was not counted"))?;
+    Ok(Stamp { followed, positions, states, rejections, notices, metas, pins, workflows, rounds })
 }
 
 /// A policy: its newest version, and the gateway's hash of the policy in force.
