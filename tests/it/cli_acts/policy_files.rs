@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
+use shoreguard::pb::v1 as pb;
+
 use crate::policies::{GATEWAYS, get_version, seeded};
+use crate::policy_writes::addition;
 use crate::proposals::{Staff, govern};
 use crate::support::server::TestServer;
 
@@ -12,6 +15,11 @@ sqlite_tests! {
     a_policy_is_exported_changed_and_applied,
     a_change_under_a_workflow_is_a_vote,
     errors_of_policy_commands_exit_with_2,
+}
+
+sqlite_tests! {
+    tuned |config| config.policies.load_timeout_seconds = 1;
+    a_wait_for_a_stopped_sandbox_ends_when_the_policy_is_not_loaded_in_time,
 }
 
 /// Writes a document.
@@ -103,6 +111,27 @@ async fn a_change_under_a_workflow_is_a_vote(sg: TestServer) {
     assert_eq!(newest(&sg, name).await, 2);
     let drift = policy(&sg, &["diff", "new/coder", "--approval", id]).await;
     assert!(drift.code == Some(1) && drift.stdout.contains("one.example"), "{drift:?}");
+    simulator.stop().await;
+    sg.finish().await;
+}
+
+async fn a_wait_for_a_stopped_sandbox_ends_when_the_policy_is_not_loaded_in_time(sg: TestServer) {
+    let (name, generation) = GATEWAYS[1];
+    let simulator = seeded(&sg, name, generation).await;
+    let stop = pb::StopSandboxRequest {
+        gateway: name.to_owned(),
+        sandbox: "coder".to_owned(),
+        ..Default::default()
+    };
+    sg.admin().sandboxes().stop_sandbox(stop).await.unwrap();
+    let apply = ["policy", "apply", "new/coder", "--merge", "--wait", "-f", "-"];
+    let waiting = start(command(&sg, &sg.admin_key, &apply));
+    let ended = waiting.finish(addition("one.example").as_bytes()).await;
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("new/coder: version 3 is written"), "{ended:?}");
+    assert!(ended.stderr.contains("timeout: written as revision 3, not loaded yet"), "{ended:?}");
+    let policy = get_version(&sg.admin(), name, 0).await.unwrap();
+    assert_eq!((policy.revision.unwrap().version, policy.active_version), (3, 2));
     simulator.stop().await;
     sg.finish().await;
 }
