@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -25,17 +24,6 @@ from shoreguard_client.contexts import Contexts, Key, Session
 NOW = datetime.datetime.now(datetime.timezone.utc)
 PROD = "https://prod.example.com"
 REASONS = [name.removeprefix("ERROR_REASON_") for name in v1.ErrorReason.keys() if not name.endswith("_UNSPECIFIED")]
-
-
-@pytest.fixture
-def home(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pathlib.Path]:
-    """An empty folder of contexts, and no variables."""
-    for name in ("SHOREGUARD_ENDPOINT", "SHOREGUARD_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    folder = tmp_path / "shoreguard"
-    folder.mkdir()
-    yield folder
 
 
 def test_every_reason_is_typed(bench: Any) -> None:

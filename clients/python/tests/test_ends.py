@@ -25,16 +25,6 @@ PROD = "https://prod.example.com"
 SECONDS = 60
 
 
-@pytest.fixture
-def home(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    for name in ("SHOREGUARD_ENDPOINT", "SHOREGUARD_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    folder = tmp_path / "shoreguard"
-    folder.mkdir()
-    return folder
-
-
 class _Events(grpc.GenericRpcHandler):  # type: ignore[misc]
     """A server whose watches send one event and then wait."""
 
