@@ -25,6 +25,8 @@ pub mod policy_writes;
 pub mod providers;
 pub mod reach;
 mod reached;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod sandbox;
 pub mod sandbox_update;
 pub mod settings;

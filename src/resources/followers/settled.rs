@@ -133,6 +133,7 @@ pub(super) fn is_settled(
 mod tests {
     use super::*;
     use crate::clock::Timestamp;
+    use crate::openshell::samples;
     use crate::openshell::sandbox::Phase;
 
     const NOW: Timestamp = Timestamp::from_unix_seconds(1_800_000_000);
@@ -142,21 +143,7 @@ mod tests {
     }
 
     fn sandbox(id: &str, phase: Phase) -> Sandbox {
-        Sandbox {
-            id: id.to_owned(),
-            full_name: name(),
-            phase,
-            created_at: None,
-            image: String::new(),
-            gpu: false,
-            providers: Vec::new(),
-            policy_version: 0,
-            resource_version: 0,
-            labels: std::collections::BTreeMap::new(),
-            annotations: std::collections::BTreeMap::new(),
-            conditions: Vec::new(),
-            exit_code: None,
-        }
+        Sandbox { id: id.to_owned(), phase, ..samples::sandbox(&name().name) }
     }
 
     fn meta(id: Option<&str>, missing_since: Option<Timestamp>) -> SandboxMeta {

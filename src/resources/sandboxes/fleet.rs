@@ -219,25 +219,10 @@ impl PageBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::openshell::sandbox::Phase;
+    use crate::openshell::samples;
 
     fn sandbox(gateway: &str, name: &str) -> SandboxWithMeta {
-        let place = SandboxName { workspace: "default".to_owned(), name: name.to_owned() };
-        let sandbox = Sandbox {
-            id: String::new(),
-            full_name: place,
-            phase: Phase::Ready,
-            created_at: None,
-            image: String::new(),
-            gpu: false,
-            providers: Vec::new(),
-            policy_version: 0,
-            resource_version: 0,
-            labels: std::collections::BTreeMap::new(),
-            annotations: std::collections::BTreeMap::new(),
-            conditions: Vec::new(),
-            exit_code: None,
-        };
+        let sandbox = samples::sandbox(name);
         SandboxWithMeta { gateway: gateway.to_owned(), sandbox, meta: None }
     }
 
