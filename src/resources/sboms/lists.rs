@@ -110,7 +110,7 @@ fn position(after: Option<&Position>, now: i64, place: &SandboxPlace) -> Result<
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ComponentFilter {
     /// Patterns of a text in group, name or package URL, of which one must match.
-    pub(super) search: Option<[String; 3]>,
+    pub(super) search: Vec<String>,
     /// Severity of the worst vulnerability.
     pub(super) severity: SeverityFilter,
 }
@@ -118,7 +118,8 @@ pub struct ComponentFilter {
 impl ComponentFilter {
     /// Parses `search` and `severity` of the request.
     pub fn parse(search: &str, severity: SeverityFilter) -> Result<Self, Error> {
-        let search = parse_text("search", search)?.as_deref().map(condition::anywhere);
+        let search =
+            parse_text("search", search)?.as_deref().map(condition::anywhere).unwrap_or_default();
         Ok(Self { search, severity })
     }
 }

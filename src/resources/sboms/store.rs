@@ -313,11 +313,12 @@ pub async fn components(
             .order(t::position)
             .limit(limit)
             .into_boxed();
-        if let Some(patterns) = &filter.search {
-            let [one, two, three] =
-                patterns.clone().map(|pattern| t::search_key.like(pattern).escape('\\'));
-            query = query.filter(one.or(two).or(three));
-        }
+        let like = |pattern: &String| t::search_key.like(pattern.clone()).escape('\\');
+        query = match filter.search.as_slice() {
+            [one, two, three] => query.filter(like(one).or(like(two)).or(like(three))),
+            [one, two] => query.filter(like(one).or(like(two))),
+            patterns => patterns.iter().fold(query, |query, one| query.filter(like(one))),
+        };
         query = match filter.severity {
             SeverityFilter::Any => query,
             SeverityFilter::Exactly(severity) => query.filter(t::max_severity.eq(severity)),

@@ -94,11 +94,14 @@ impl SearchBy {
     }
 }
 
-/// Returns patterns of which one matches if group, name or package URL contains this text in lower case, as it is or
-/// without its escapes.
+/// Returns one to three patterns, of which one matches if group, name or package URL contains this text in lower case,
+/// as it is or without its escapes. Most texts have one, and each further one is compared with every component.
 #[must_use]
-pub fn anywhere(text: &str) -> [String; 3] {
-    [text, &purl::normalize(text), &with_slash(text)].map(|text| format!("%{}%", escape_like(text)))
+pub fn anywhere(text: &str) -> Vec<String> {
+    let mut texts = vec![text.to_owned(), purl::normalize(text), with_slash(text)];
+    texts.sort_unstable();
+    texts.dedup();
+    texts.iter().map(|text| format!("%{}%", escape_like(text))).collect()
 }
 
 /// Returns a name that is written as `group:name`, as Maven does, with a slash. Other texts are returned unchanged.
@@ -144,6 +147,8 @@ mod tests {
 
     #[test]
     fn a_text_is_searched_for_with_and_without_escapes() {
-        assert_eq!(anywhere("%40case:a"), ["%\\%40case:a%", "%@case:a%", "%\\%40case/a%"]);
+        assert_eq!(anywhere("%40case:a"), ["%\\%40case/a%", "%\\%40case:a%", "%@case:a%"]);
+        assert_eq!(anywhere("case:a"), ["%case/a%", "%case:a%"]);
+        assert_eq!(anywhere("left_pad"), ["%left\\_pad%"]);
     }
 }
