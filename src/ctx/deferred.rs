@@ -27,7 +27,7 @@ impl Ctx {
     }
 
     /// Whether work that outlives the call has taken over its audit entry.
-    pub(super) fn is_deferred(&self) -> bool {
+    fn is_deferred(&self) -> bool {
         self.call.as_ref().is_some_and(|call| call.note.lock().deferred.is_some())
     }
 
@@ -122,6 +122,15 @@ impl Ctx {
             return Err(EndReason::RoleTooLow.into());
         }
         Ok(())
+    }
+
+    /// Does the same as [`Ctx::recheck`] for a call. Work that outlives its call is not checked here: its `LiveWork` stops
+    /// it when access is lost, and it undoes what it has done.
+    ///
+    /// # Errors
+    /// Those of [`Ctx::recheck`].
+    pub(crate) fn recheck_call(&self) -> Result<(), Error> {
+        if self.is_deferred() { Ok(()) } else { self.recheck() }
     }
 
     /// The caller's current role on the gateway of the call. For calls that wait: it may differ from the role that the

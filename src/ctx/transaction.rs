@@ -176,8 +176,8 @@ impl Ctx {
         let conn = if options.long { db.write().await? } else { db.writer().await? };
         let value = db
             .transaction_on(conn, first, async |conn, opened| {
-                if options.recheck_caller && !self.is_deferred() {
-                    self.recheck()?;
+                if options.recheck_caller {
+                    self.recheck_call()?;
                 }
                 let mut tx = Tx { conn, recorder, now, commit_actions: &mut commit_actions };
                 let value = work(&mut tx, opened).await?;

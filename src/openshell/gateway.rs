@@ -34,8 +34,8 @@ pub(crate) use super::messages::{ForwardedResponse, Messages};
 use super::reached::Usage;
 pub(crate) use super::terms::Forwarding;
 use super::terms::Terms;
-use crate::access::principal::PrincipalId;
 use crate::app::App;
+use crate::ctx::Ctx;
 use crate::db::types::GatewayRef;
 use crate::error::Error;
 use crate::net::spawn_owned;
@@ -65,8 +65,8 @@ pub struct Gateway {
     pub(super) target: Arc<Target>,
     pub(super) generation: Generation,
     pub(super) lease: Mutex<Lease>,
-    /// Caller on whose behalf the gateway is called; `None` for the server's own work.
-    pub(super) caller: Option<PrincipalId>,
+    /// The call on whose behalf the gateway is called; `None` for the server's own work.
+    pub(super) on_behalf: Option<Arc<Ctx>>,
     /// Whether the gateway may have processed the last call.
     pub(super) maybe_processed: AtomicBool,
     /// Maximum size of the message of a response, in bytes.
@@ -122,7 +122,7 @@ impl Gateway {
             target,
             generation,
             lease: lease.into(),
-            caller: None,
+            on_behalf: None,
             maybe_processed: AtomicBool::new(false),
             message_bytes_max: MESSAGE_BYTES_MAX,
             was_too_large: AtomicBool::new(false),
@@ -311,7 +311,7 @@ impl Gateway {
             }
             for _ in 0..TRIES {
                 let lease = self.lease_for(lane).await?;
-                self.check_method_on(&lease, path)?;
+                self.check_before_sending(&lease, path, terms)?;
                 let headers = match terms {
                     Terms::Forwarded(forwarding) => forwarding.headers_on(&lease)?,
                     Terms::Own { .. } => headers::for_own_call(lease.authorization()),

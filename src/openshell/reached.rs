@@ -14,6 +14,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::gateway::Gateway;
 use super::sandbox::unreadable;
+use super::terms::Terms;
 use crate::access::policy::{AuditMode, UpstreamPolicy, find_upstream_policy};
 use crate::ctx::Ctx;
 use crate::error::{Error, Reason};
@@ -34,11 +35,11 @@ pub struct Usage {
 }
 
 impl Gateway {
-    /// Counts the streams of this handle against the caller of `ctx`, and reports to `ctx` when the gateway may have
-    /// acted.
+    /// Counts the streams of this handle against the caller of `ctx`, checks that caller again right before a write is
+    /// sent, and reports to `ctx` when the gateway may have acted.
     #[must_use]
     pub fn on_behalf_of(mut self, ctx: &Ctx) -> Self {
-        self.caller = ctx.principal();
+        self.on_behalf = Some(Arc::new(ctx.clone()));
         self.outcome_unknown = ctx.unanswered();
         self
     }
@@ -52,13 +53,19 @@ impl Gateway {
             target: Arc::clone(&self.target),
             generation: self.generation,
             lease: Mutex::new(self.lock_lease().duplicate()),
-            caller: self.caller,
+            on_behalf: self.on_behalf.clone(),
             maybe_processed: AtomicBool::new(false),
             message_bytes_max: message_bytes_max.min(self.message_bytes_max),
             was_too_large: AtomicBool::new(false),
             usage: Mutex::default(),
             outcome_unknown: OutcomeUnknown::default(),
         }
+    }
+
+    /// Makes further calls as the server's own: they undo what was done for a caller, also if it has lost its access.
+    #[must_use]
+    pub(crate) fn on_own_behalf(self) -> Self {
+        Self { on_behalf: None, ..self }
     }
 
     /// Returns the error for a gateway that does not answer.
@@ -146,7 +153,26 @@ impl Gateway {
         self.check_method_on(&self.lock_lease(), path)
     }
 
-    pub(super) fn check_method_on(&self, lease: &Lease, path: &str) -> Result<(), Error> {
+    /// Does the same for a connection on which a request is about to be sent. The caller of a write is checked again: it
+    /// may have waited for the connection, or for what was read of the gateway before (T14). A forwarded request has a
+    /// check of its own.
+    ///
+    /// # Errors
+    /// Those of [`Gateway::check_method`] and of [`Ctx::recheck_call`].
+    pub(super) fn check_before_sending(
+        &self,
+        lease: &Lease,
+        path: &str,
+        terms: &Terms,
+    ) -> Result<(), Error> {
+        self.check_method_on(lease, path)?;
+        match &self.on_behalf {
+            Some(ctx) if terms.is_own() && self.is_write(path) => ctx.recheck_call(),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn check_method_on(&self, lease: &Lease, path: &str) -> Result<(), Error> {
         let (probe, name) = (lease.probe(), &self.target.name);
         capability::check_method(path, name, self.generation, &probe.version)?;
         let guard = self.guard(path);
@@ -159,7 +185,8 @@ impl Gateway {
         let target = self.app.fleet.targets.revalidate(&self.target)?;
         let lease = self.lock_lease().duplicate();
         if lane != Lane::Unary {
-            let leased = self.app.fleet.channels.lease_for(&self.target, lane, self.caller).await?;
+            let caller = self.on_behalf.as_ref().and_then(|ctx| ctx.principal());
+            let leased = self.app.fleet.channels.lease_for(&self.target, lane, caller).await?;
             return self.check_same_generation(&lease, leased);
         }
         if lease.version() == target.connection_version && lease.is_open() {

@@ -5,7 +5,7 @@ use std::time::Instant;
 use prost::Message as _;
 use shoreguard::access::policy::StreamingMode;
 use shoreguard::pb::{v0_0, v0_1};
-use shoreguard_simulator::{Script, Times};
+use shoreguard_simulator::{Hold, Script, Times};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -68,6 +68,7 @@ server_tests! {
     t14_a_command_ends_when_its_caller_loses_the_right_to_it,
     t14_a_creation_is_undone_when_its_caller_loses_the_right_to_it,
     a_pending_proxied_deletion_is_not_sent_after_its_credential_is_revoked,
+    t14_an_ssh_session_is_not_opened_if_its_credential_ended_while_the_sandbox_was_read,
 }
 
 async fn t14_a_command_ends_when_its_caller_loses_the_right_to_it(sg: TestServer) {
@@ -170,6 +171,33 @@ async fn a_pending_proxied_deletion_is_not_sent_after_its_credential_is_revoked(
         let deleting = ops.call_raw(path, StreamingMode::Unary, ask, &on);
         let (deleted, ()) = tokio::join!(deleting, losing);
         assert_refused!(deleted, Unauthenticated, "CREDENTIAL_INVALID");
+        // The call continues without its caller, and closes its entry at its end.
+        audit_entries(&sg, "sandbox.delete").await;
         assert_eq!(call_count(&simulator, "/DeleteSandbox"), 0);
     }
+}
+
+/// In generation 0.0, a sandbox is read for its id before the call that changes something.
+async fn t14_an_ssh_session_is_not_opened_if_its_credential_ended_while_the_sandbox_was_read(
+    sg: TestServer,
+) {
+    let simulator = start_gateway(&sg, "old", Generation::V0_0).await;
+    create_sandbox(&sg, create_request(&sg, "old", "box")).await;
+    let ops = sg.with_token(&sg.admin().create_key("ops", pb::Role::Operator).await);
+    let hold = Hold::default();
+    simulator.script("GetSandbox", Script::HoldAfter(hold.clone()), Times::Next(1));
+    let losing = async {
+        hold.wait_reached(1).await;
+        lose(&sg, "old", Loss::Rotated).await;
+        hold.release();
+    };
+    let request = pb::CreateSshSessionRequest {
+        gateway: "old".to_owned(),
+        sandbox: "box".to_owned(),
+        ..Default::default()
+    };
+    let mut client = ops.sandboxes();
+    let (refused, ()) = tokio::join!(client.create_ssh_session(request), losing);
+    assert_refused!(refused, Unauthenticated, "CREDENTIAL_INVALID");
+    assert_eq!(call_count(&simulator, "/CreateSshSession"), 0);
 }
