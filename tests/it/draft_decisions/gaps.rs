@@ -11,6 +11,7 @@ use crate::approvals::{DAY, require};
 use crate::followers::Edge;
 use crate::policies::{GATEWAYS, change_directly, endpoint, with_rule};
 use crate::proposals::{Staff, govern};
+use crate::support::eventually;
 use crate::support::gateways::remove;
 use crate::support::server::{Caller, TestServer};
 
@@ -20,6 +21,7 @@ each_generation! {
     a_draft_that_cannot_be_reviewed_any_more_is_rejected_by_a_vote,
     a_draft_that_never_could_be_reviewed_is_rejected_while_it_is_pending,
     g04_an_editor_before_a_rule_does_not_approve_under_it,
+    t14_a_rejection_without_a_review_is_not_sent_after_its_caller_was_deactivated,
 }
 
 server_tests_without_jobs! {
@@ -117,6 +119,33 @@ async fn a_draft_that_never_could_be_reviewed_is_rejected_while_it_is_pending(
     assert_refused!(refused, FailedPrecondition, "GATEWAY_REFUSED");
     assert_eq!(chunk(&ana, of, &second).await.status, "approved");
     assert_eq!(calls(&simulator, "RejectDraftChunk"), 1);
+    simulator.stop().await;
+    sg.finish().await;
+}
+
+async fn t14_a_rejection_without_a_review_is_not_sent_after_its_caller_was_deactivated(
+    sg: TestServer,
+    of: GatewayOf<'static>,
+) {
+    let (simulator, Staff { ana, .. }, _) = drafted(&sg, of, 2).await;
+    let wanted = simulator.propose("", "coder", too_large()).unwrap();
+    let hold = Hold::default();
+    simulator.script("GetDraftPolicy", Script::HoldAfter(hold.clone()), Times::Next(1));
+    let ended = async {
+        // The gateway has read the drafts.
+        hold.wait_reached(1).await;
+        sg.deactivate("ana@example.com").await;
+        hold.release();
+    };
+    let (refused, ()) = tokio::join!(reject(&ana, of, &wanted), ended);
+    assert_refused!(refused, Unauthenticated, "CREDENTIAL_INVALID");
+    // The call continues without its caller, and closes its entry at its end.
+    eventually("the call has ended", || async {
+        let entries = sg.admin().audit_entries("", "approval.vote").await;
+        !entries.is_empty() && entries.iter().all(|entry| entry.outcome() != pb::AuditOutcome::Open)
+    })
+    .await;
+    assert_eq!(calls(&simulator, "RejectDraftChunk"), 0);
     simulator.stop().await;
     sg.finish().await;
 }

@@ -35,6 +35,7 @@ each_generation! {
     payload_after_approval_starts_over_with_a_profile,
     an_undoing_that_leads_to_another_rule_starts_over,
     a_caller_with_a_short_deadline_gets_what_is_known_then,
+    t14_a_client_that_waits_for_its_write_is_refused_when_its_credential_ends,
 }
 
 /// Does the same as [`voted`], and decides the round. Its first attempt has failed without an effect.
@@ -343,6 +344,27 @@ async fn a_caller_with_a_short_deadline_gets_what_is_known_then(
     assert_ne!(shown(&staff.dora, id).await.state(), pb::ApprovalState::Open);
     // The write can no longer arrive. Otherwise, its operation would ask the gateway until the server stops it.
     sg.pass(Duration::from_mins(2)).await;
+    simulator.stop().await;
+    sg.finish().await;
+}
+
+async fn t14_a_client_that_waits_for_its_write_is_refused_when_its_credential_ends(
+    sg: TestServer,
+    of: GatewayOf<'static>,
+) {
+    let (simulator, staff, wanted, id) = voted(&sg, of).await;
+    let hold = shoreguard_simulator::Hold::default();
+    simulator.script("ApproveDraftChunk", Script::HoldBefore(hold.clone()), Times::Next(1));
+    let waiting = {
+        let (ana, wanted) = (staff.ana.clone(), wanted.clone());
+        sg.app.spawn(async move { approve(&ana, of, &wanted).await })
+    };
+    hold.wait_reached(1).await;
+    sg.deactivate("ana@example.com").await;
+    assert_refused!(waiting.await.unwrap(), Unauthenticated, "CREDENTIAL_INVALID");
+    // What was decided before is written.
+    hold.release();
+    wait_for(&sg.app, round_id(id), RoundState::Applied).await;
     simulator.stop().await;
     sg.finish().await;
 }

@@ -124,6 +124,8 @@ pub async fn test(ctx: &Ctx, id: WebhookId) -> Result<Attempt, Error> {
         link: None,
     };
     let payload = String::from_utf8_lossy(&generic::body(&message).bytes).into_owned();
+    // Access may have changed while the webhook was read.
+    ctx.recheck()?;
     let attempt = recipient.attempt(&message.id, payload, ahead_us).await;
     ctx.add_audit_detail("delivered", attempt.outcome.verdict == Verdict::Delivered);
     ctx.add_audit_detail("response_code", attempt.outcome.code);
