@@ -112,6 +112,24 @@ fn t16_open_calls_are_limited_per_address() {
 }
 
 #[test]
+fn t16_open_calls_are_limited_in_total() {
+    on_sqlite(
+        |config| config.limits.calls_max = 4,
+        async |sg| {
+            let mut raw = RawClient::connect(&sg).await;
+            let mut open: Vec<_> = (0..3).map(|_| begin(&mut raw, IDENTITY)).collect();
+            assert_eq!(call(&mut raw, IDENTITY).await.0, Code::Ok);
+            open.push(begin(&mut raw, IDENTITY));
+            // The limits of the address and of the caller are far above.
+            assert_eq!(call(&mut raw, IDENTITY).await, full("TOO_MANY_CALLS"));
+            drop(open);
+            until(&mut raw, IDENTITY, Code::Ok).await;
+            sg.finish().await;
+        },
+    );
+}
+
+#[test]
 fn t16_open_streams_are_limited_per_caller() {
     on_sqlite(
         |config| config.limits.streams_per_caller = 2,
@@ -160,6 +178,39 @@ fn t16_bytes_of_unfinished_requests_are_limited_per_caller() {
             let status = tonic::Status::from_header_map(response.headers()).unwrap();
             assert_eq!((status.code(), reason(&status)), full("TOO_MANY_BYTES"));
             drop((waiting, refused, body, second));
+            until(&mut raw, LIST, Code::Ok).await;
+            sg.finish().await;
+        },
+    );
+}
+
+#[test]
+fn t16_bytes_of_unfinished_requests_are_limited_in_total() {
+    on_sqlite(
+        |config| config.limits.held_mib_max = 4,
+        async |sg| {
+            // The prefix announces a message of the maximum size.
+            let mut first = vec![0, 0, 0x40, 0, 0];
+            first.resize(3 << 20, 0);
+            let first = Bytes::from(first);
+            let mut calls = Vec::new();
+            for name in ["one", "two"] {
+                let key = sg.admin().create_key(name, pb::Role::Admin).await;
+                let mut raw = RawClient::connect_as(&sg, &key).await;
+                let (response, mut body) = begin(&mut raw, LIST);
+                body.send_data(first.clone(), false).unwrap();
+                calls.push((Box::pin(response), body, raw));
+            }
+            // Each caller is below its own limit. The call whose bytes arrive last is refused, the other stays pending.
+            let [(one, _, _), (two, _, _)] = &mut calls[..] else { unreachable!() };
+            let response = tokio::select! {
+                response = one => response.unwrap(),
+                response = two => response.unwrap(),
+            };
+            let status = tonic::Status::from_header_map(response.headers()).unwrap();
+            assert_eq!((status.code(), reason(&status)), full("TOO_MANY_BYTES"));
+            drop(calls);
+            let mut raw = RawClient::connect(&sg).await;
             until(&mut raw, LIST, Code::Ok).await;
             sg.finish().await;
         },
