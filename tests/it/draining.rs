@@ -58,6 +58,8 @@ impl Of<'_> {
         let events = caller.events().watch_events(self.request(watch)).await;
         let watch = pb::WatchGatewaysRequest { after_sequence: 0 };
         let gateways = caller.gateways().watch_gateways(self.request(watch)).await;
+        let watch = pb::WatchApprovalsRequest { filter: None, cursor: 0 };
+        let approvals = caller.approvals().watch_approvals(self.request(watch)).await;
         let watch = pb::WatchOperationRequest { operation: self.operation.clone() };
         let operation = caller.operations().watch_operation(self.request(watch)).await;
         let watch = pb::WatchSandboxRequest {
@@ -76,6 +78,7 @@ impl Of<'_> {
         vec![
             open("events", events, ()),
             open("gateways", gateways, ()),
+            open("approvals", approvals, ()),
             open("operation", operation, ()),
             open("sandbox", sandbox, ()),
             open("command", command, exec),

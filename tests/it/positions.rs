@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::{Response, Status, Streaming};
 
+use crate::approvals::{people, proposal, propose};
 use crate::support::CONDITION_TIME_MAX;
 use crate::support::server::TestServer;
 
@@ -78,6 +79,7 @@ async fn number(app: &Arc<App>) {
 server_tests_without_jobs! {
     watch_events_responds_after_its_start_position_is_known,
     watch_gateways_responds_after_its_start_position_is_known,
+    watch_approvals_responds_after_its_start_position_is_known,
     watch_operation_starts_with_the_state_before_the_response,
     an_error_before_the_first_message_is_the_status_of_the_call,
 }
@@ -122,6 +124,21 @@ async fn watch_gateways_responds_after_its_start_position_is_known(sg: TestServe
     };
     let core = matches!(told, pb::watch_gateways_response::Change::Gateway(g) if g.name == "core");
     assert!(core, "expected the gateway that was registered after the response");
+    drop(stream);
+    sg.finish().await;
+}
+
+async fn watch_approvals_responds_after_its_start_position_is_known(sg: TestServer) {
+    let of = people(&sg).await;
+    number(&sg.app).await;
+    let held = hold_readers(&sg.app).await;
+    let admin = sg.admin();
+    let request = pb::WatchApprovalsRequest { filter: None, cursor: 0 };
+    let call = async move { admin.approvals().watch_approvals(request).await };
+    let mut stream = answered_after(&sg, held, call).await;
+    let (id, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
+    number(&sg.app).await;
+    while next(&mut stream).await.approval.is_none_or(|found| found.id != id) {}
     drop(stream);
     sg.finish().await;
 }
