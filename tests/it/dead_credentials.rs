@@ -3,8 +3,11 @@
 use h2::SendStream;
 use h2::client::ResponseFuture;
 use prost::bytes::Bytes;
-use shoreguard::access::policy::{AllowedCallers, METHODS, Method, UPSTREAM_V0_0, UPSTREAM_V0_1};
+use shoreguard::access::policy::{
+    AllowedCallers, AuditMode, METHODS, UPSTREAM_V0_0, UPSTREAM_V0_1,
+};
 use shoreguard::pb::v1 as pb;
+use shoreguard::role::Role;
 use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
 use tonic::Code;
 
@@ -161,9 +164,43 @@ async fn fleet(sg: &TestServer) -> Vec<(&'static str, Simulator)> {
     fleet
 }
 
+/// Sends the headers of a call of each of Shoreguard's own methods that `selects`, and of each proxied method.
+fn begin_each(raw: &mut RawClient, selects: impl Fn(AllowedCallers) -> bool) -> Vec<Begun> {
+    let own = METHODS.iter().filter(|method| selects(method.access));
+    let mut begun: Vec<Begun> = own.map(|method| raw.begin(method.path, None)).collect();
+    for (gateway, rows) in [("edge", UPSTREAM_V0_1), ("edge-0-0", UPSTREAM_V0_0)] {
+        for row in rows.iter().filter(|row| row.policy.is_some()) {
+            begun.push(raw.begin(row.path, Some(gateway)));
+        }
+    }
+    begun
+}
+
+/// Ends each request with an empty message.
+fn send_messages(begun: &mut [Begun]) {
+    for call in begun {
+        // The server may already have ended the stream.
+        let _ = call.body.send_data(add_length_prefix(&[]), true);
+    }
+}
+
+/// Returns how often a method that changes something was called on the gateways.
+fn count_writes(fleet: &[(&str, Simulator)]) -> u64 {
+    let rows = UPSTREAM_V0_0.iter().chain(UPSTREAM_V0_1);
+    let is_write = |path: &str| {
+        rows.clone().any(|row| {
+            row.path == path
+                && row.policy.as_ref().is_some_and(|policy| policy.audit == AuditMode::Write)
+        })
+    };
+    let calls = fleet.iter().flat_map(|(_, simulator)| simulator.calls());
+    calls.filter(|(path, _)| is_write(path)).map(|(_, count)| count).sum()
+}
+
 server_tests! {
     t14_a_call_whose_credential_ends_before_its_message_does_nothing,
     t14_every_method_refuses_a_credential_that_ended_after_the_headers,
+    t14_every_method_refuses_a_role_that_ended_after_the_headers,
     an_audit_entry_has_the_time_at_which_it_was_opened,
     a_write_that_times_out_before_it_starts_leaves_one_audit_entry_and_a_read_none,
     a_command_that_times_out_before_it_starts_leaves_one_audit_entry,
@@ -190,29 +227,18 @@ async fn t14_every_method_refuses_a_credential_that_ended_after_the_headers(sg: 
     let fleet = fleet(&sg).await;
     let key = sg.admin().create_key("leaked", pb::Role::Admin).await;
     let mut raw = RawClient::connect_as(&sg, &key).await;
-    let mut begun = Vec::new();
     let others =
-        |method: &&Method| !matches!(method.access, AllowedCallers::Public | AllowedCallers::User);
-    for method in METHODS.iter().filter(others) {
-        begun.push(raw.begin(method.path, None));
-    }
+        |access: AllowedCallers| !matches!(access, AllowedCallers::Public | AllowedCallers::User);
+    let mut begun = begin_each(&mut raw, others);
     let mut person = RawClient::connect_as(&sg, &holder(&sg, "deactivated").await).await;
     for method in METHODS.iter().filter(|method| method.access == AllowedCallers::User) {
         begun.push(person.begin(method.path, None));
-    }
-    for (gateway, rows) in [("edge", UPSTREAM_V0_1), ("edge-0-0", UPSTREAM_V0_0)] {
-        for row in rows.iter().filter(|row| row.policy.is_some()) {
-            begun.push(raw.begin(row.path, Some(gateway)));
-        }
     }
     raw.seen().await;
     person.seen().await;
     rotate(&sg, "leaked").await;
     end(&sg, "deactivated").await;
-    for call in &mut begun {
-        // The server may already have ended the stream.
-        let _ = call.body.send_data(add_length_prefix(&[]), true);
-    }
+    send_messages(&mut begun);
     for call in begun {
         let status = RawResponse::read(call.response).await.status();
         let told = (status.code(), reason(&status));
@@ -228,6 +254,37 @@ async fn t14_every_method_refuses_a_credential_that_ended_after_the_headers(sg: 
         entries.iter().all(|entry| entry.outcome() == pb::AuditOutcome::Denied)
     })
     .await;
+    assert_eq!(count_writes(&fleet), 0);
+    for (_, simulator) in fleet {
+        simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+async fn t14_every_method_refuses_a_role_that_ended_after_the_headers(sg: TestServer) {
+    let fleet = fleet(&sg).await;
+    let key = sg.admin().create_key("locked-out", pb::Role::Admin).await;
+    let mut raw = RawClient::connect_as(&sg, &key).await;
+    let mut begun = begin_each(
+        &mut raw,
+        |access| matches!(access, AllowedCallers::Role(role) if role > Role::None),
+    );
+    raw.seen().await;
+    let request = pb::UpdateServicePrincipalRequest {
+        service_principal: "locked-out".to_owned(),
+        role: pb::Role::None.into(),
+        update_mask: Some(prost_types::FieldMask { paths: vec!["role".to_owned()] }),
+        ..Default::default()
+    };
+    sg.admin().service_principals().update_service_principal(request).await.unwrap();
+    send_messages(&mut begun);
+    for call in begun {
+        let status = RawResponse::read(call.response).await.status();
+        // A gateway on which the caller has no role any more is not visible to it.
+        let refused = [Code::PermissionDenied, Code::NotFound, Code::Unavailable];
+        assert!(refused.contains(&status.code()), "{}: {status:?}", call.path);
+    }
+    assert_eq!(count_writes(&fleet), 0);
     for (_, simulator) in fleet {
         simulator.stop().await;
     }
