@@ -9,10 +9,13 @@ use shoreguard::access::policy::{
 use shoreguard::pb::v1 as pb;
 use shoreguard::role::Role;
 use shoreguard_simulator::{Generation, Script, Simulator, SimulatorOptions, Times};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
 use crate::proxy::raw::{RawClient, RawResponse, add_length_prefix, encode_framed};
 use crate::support::server::{TestServer, reason};
+use crate::support::{eventually, soon};
 
 const CREATE: &str = "/shoreguard.v1.ServicePrincipalService/CreateServicePrincipal";
 const IDENTITY: &str = "/shoreguard.v1.AuthService/GetCurrentIdentity";
@@ -201,6 +204,7 @@ server_tests! {
     t14_a_call_whose_credential_ends_before_its_message_does_nothing,
     t14_every_method_refuses_a_credential_that_ended_after_the_headers,
     t14_every_method_refuses_a_role_that_ended_after_the_headers,
+    t14_an_upload_and_a_command_end_with_their_credential,
     an_audit_entry_has_the_time_at_which_it_was_opened,
     a_write_that_times_out_before_it_starts_leaves_one_audit_entry_and_a_read_none,
     a_command_that_times_out_before_it_starts_leaves_one_audit_entry,
@@ -249,7 +253,7 @@ async fn t14_every_method_refuses_a_credential_that_ended_after_the_headers(sg: 
             call.path
         );
     }
-    crate::support::eventually("each entry is closed as denied", || async {
+    eventually("each entry is closed as denied", || async {
         let entries = entries_of(&sg, "sp:leaked").await;
         entries.iter().all(|entry| entry.outcome() == pb::AuditOutcome::Denied)
     })
@@ -285,6 +289,50 @@ async fn t14_every_method_refuses_a_role_that_ended_after_the_headers(sg: TestSe
         assert!(refused.contains(&status.code()), "{}: {status:?}", call.path);
     }
     assert_eq!(count_writes(&fleet), 0);
+    for (_, simulator) in fleet {
+        simulator.stop().await;
+    }
+    sg.finish().await;
+}
+
+/// Their callers send nothing more: neither waits for the next message.
+async fn t14_an_upload_and_a_command_end_with_their_credential(sg: TestServer) {
+    let fleet = fleet(&sg).await;
+    let caller = sg.with_token(&sg.admin().create_key("leaked", pb::Role::Admin).await);
+    let (chunks, input) = mpsc::channel(1);
+    let first = pb::UploadSbomRequest {
+        gateway: "edge".to_owned(),
+        sandbox: "coder".to_owned(),
+        ..Default::default()
+    };
+    chunks.send(first).await.unwrap();
+    let uploader = caller.clone();
+    let upload =
+        sg.app.spawn(async move { uploader.sboms().upload_sbom(ReceiverStream::new(input)).await });
+    eventually("the upload is registered", || async { sg.app.live.count() >= 1 }).await;
+    let (typed, input) = mpsc::channel(1);
+    let start = pb::ExecSandboxRequest {
+        gateway: "edge".to_owned(),
+        sandbox: "coder".to_owned(),
+        command: vec!["cat".to_owned()],
+        ..Default::default()
+    };
+    typed.send(start).await.unwrap();
+    let command = caller.sandboxes().exec_sandbox(ReceiverStream::new(input)).await;
+    let mut outputs = command.unwrap().into_inner();
+    rotate(&sg, "leaked").await;
+    let uploaded = soon("the upload ends", upload).await.unwrap();
+    assert_refused!(uploaded, Unauthenticated, "CREDENTIAL_INVALID");
+    let ended = soon("the command ends", async {
+        loop {
+            let output = outputs.message().await;
+            if !matches!(output, Ok(Some(_))) {
+                break output;
+            }
+        }
+    });
+    assert_refused!(ended.await, Unauthenticated, "CREDENTIAL_INVALID");
+    drop((chunks, typed));
     for (_, simulator) in fleet {
         simulator.stop().await;
     }
