@@ -38,6 +38,11 @@ each_generation! {
     t14_a_client_that_waits_for_its_write_is_refused_when_its_credential_ends,
 }
 
+server_tests! {
+    tuned |config| config.server.drain_seconds = 600;
+    a_client_that_waits_for_its_write_does_not_delay_a_drain,
+}
+
 /// Does the same as [`voted`], and decides the round. Its first attempt has failed without an effect.
 async fn failed(sg: &TestServer, of: GatewayOf<'_>) -> (Simulator, Staff, Chunk, i64) {
     let (simulator, staff, wanted, id) = voted(sg, of).await;
@@ -365,6 +370,23 @@ async fn t14_a_client_that_waits_for_its_write_is_refused_when_its_credential_en
     // What was decided before is written.
     hold.release();
     wait_for(&sg.app, round_id(id), RoundState::Applied).await;
+    simulator.stop().await;
+    sg.finish().await;
+}
+
+async fn a_client_that_waits_for_its_write_does_not_delay_a_drain(sg: TestServer) {
+    let of = GATEWAYS[1];
+    let (simulator, staff, wanted, _) = voted(&sg, of).await;
+    let hold = shoreguard_simulator::Hold::default();
+    simulator.script("ApproveDraftChunk", Script::HoldBefore(hold.clone()), Times::Next(1));
+    let waiting = {
+        let (ana, wanted) = (staff.ana.clone(), wanted.clone());
+        sg.app.spawn(async move { approve(&ana, of, &wanted).await })
+    };
+    hold.wait_reached(1).await;
+    sg.app.stop.cancel();
+    assert_refused!(waiting.await.unwrap(), Unavailable, "DRAINING");
+    hold.release();
     simulator.stop().await;
     sg.finish().await;
 }

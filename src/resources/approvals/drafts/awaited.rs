@@ -43,7 +43,8 @@ pub(super) fn until(ctx: &Ctx, deadline: Option<Instant>) -> Duration {
 /// Waits until all rounds are written.
 ///
 /// # Errors
-/// `APPROVAL_REQUIRED` if votes are missing or the time is over, `ROUND_CLOSED` if a round has ended otherwise.
+/// `APPROVAL_REQUIRED` if votes are missing or the time is over, `ROUND_CLOSED` if a round has ended otherwise,
+/// `DRAINING`.
 pub(super) async fn wait(
     ctx: &Ctx,
     mut open: Vec<Round>,
@@ -60,6 +61,11 @@ pub(super) async fn wait(
         let Some(round) = left else { return Ok(open) };
         if round.state.is_closed() {
             return Err(closed(round));
+        }
+        if ctx.app().stop.is_cancelled() {
+            // Another replica makes the write: this one does not make its callers wait for it, and delays no drain.
+            let why = "the server is stopping, and the write continues: repeat the call";
+            return Err(Error::unavailable(Reason::Draining, why));
         }
         // A voter has left, or a rule became stricter.
         if round.state == RoundState::Open || clock.since_boot() >= until {
@@ -89,7 +95,8 @@ async fn read_again(ctx: &Ctx, open: &mut [Round]) -> Result<(), Error> {
 /// Returns version and hash of the policy.
 ///
 /// # Errors
-/// `APPROVAL_REQUIRED` if the round needs votes again or the time is over, `ROUND_CLOSED` if it has ended otherwise.
+/// `APPROVAL_REQUIRED` if the round needs votes again or the time is over, `ROUND_CLOSED` if it has ended otherwise,
+/// `DRAINING`.
 pub fn wait_for_one(
     ctx: &Ctx,
     round: Round,
