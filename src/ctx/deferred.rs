@@ -124,8 +124,8 @@ impl Ctx {
         Ok(())
     }
 
-    /// Does the same as [`Ctx::recheck`] for a call. Work that outlives its call is not checked here: its `LiveWork` stops
-    /// it when access is lost, and it undoes what it has done.
+    /// Does the same as [`Ctx::recheck`] for a call. Work that outlives its call is not checked here: its `LiveWork`
+    /// stops it when access is lost, and it undoes what it has done.
     ///
     /// # Errors
     /// Those of [`Ctx::recheck`].

@@ -6,8 +6,8 @@
 //!
 //! Invariants
 //! - data from a gateway is bounded when it is read (T20);
-//! - nothing is authorized here: that is the task of the calling modules. The caller of a write is checked again when it
-//!   is sent (T14).
+//! - nothing is authorized here: that is the task of the calling modules. The caller of a write is checked again when
+//!   it is sent (T14).
 //!
 //! `Health` is the same in both generations, and a gateway serves it without a credential: its version determines the
 //! generation, and thus how everything else is parsed. `upstream::credential` checks the credential by calls that

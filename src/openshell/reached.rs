@@ -153,9 +153,9 @@ impl Gateway {
         self.check_method_on(&self.lock_lease(), path)
     }
 
-    /// Does the same for a connection on which a request is about to be sent. The caller of a write is checked again: it
-    /// may have waited for the connection, or for what was read of the gateway before (T14). A forwarded request has a
-    /// check of its own.
+    /// Does the same for a connection on which a request is about to be sent. The caller of a write is checked again:
+    /// it may have waited for the connection, or for what was read of the gateway before (T14). A forwarded request has
+    /// a check of its own.
     ///
     /// # Errors
     /// Those of [`Gateway::check_method`] and of [`Ctx::recheck_call`].
