@@ -1,4 +1,4 @@
-//! Characters that change how a reader sees the text around them.
+//! Characters that change how a reader sees the text around them, or that a reader does not see.
 
 /// Whether a character makes a reader see another text than the stored text: marks that change the direction of the text
 /// after them, separators of lines and paragraphs, and invisible tags. Other characters without a visible form
@@ -6,6 +6,40 @@
 #[must_use]
 pub fn is_deceptive(c: char) -> bool {
     matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Whether a character has no visible form of its own: control and format characters, fillers, variation selectors, and
+/// all spaces except U+0020. Names and addresses with such characters could not be distinguished by a reader.
+#[must_use]
+pub fn is_invisible(c: char) -> bool {
+    let is_default_ignorable = matches!(
+        c,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    );
+    // U+2800 is the empty pattern of braille.
+    is_default_ignorable || c.is_control() || (c.is_whitespace() && c != ' ') || c == '\u{2800}'
+}
+
+/// Returns the characters of a text from outside as they can be shown: with a space for each that a terminal, a log or
+/// a chat could interpret, or that readers do not see (T20). A text is read only as far as it is shown.
+pub fn replace_invisible(text: &str) -> impl Iterator<Item = char> {
+    text.chars().map(|c| if is_invisible(c) { ' ' } else { c })
 }
 
 /// Whether a text of one line is read as it is stored: without control characters and deceptive ones.
@@ -36,6 +70,25 @@ mod tests {
             ["\u{1b}[2J", "a\0", "safe \u{202e}live", "a\u{2066}", "a\u{2029}b", "a\u{e0041}"]
         {
             assert!(!is_plain_text(bad) && !is_plain_line(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn t20_characters_that_readers_do_not_see_are_replaced_by_spaces() {
+        for (text, shown) in [
+            ("", ""),
+            ("a \u{e4} \u{1f980}", "a \u{e4} \u{1f980}"),
+            // Control characters, of both ranges.
+            ("a\r\n\tb\u{1b}[31mc\0\u{85}", "a   b [31mc  "),
+            // Marks of direction, and separators of lines.
+            ("a\u{61c}b\u{202e}c\u{2066}d\u{2028}e", "a b c d e"),
+            // Characters without a width, fillers, variation selectors, and tags.
+            ("/bin/s\u{ad}h\u{200b}\u{feff}", "/bin/s h  "),
+            ("a\u{3164}b\u{2800}c\u{fe0f}d\u{e0041}e", "a b c d e"),
+            // Spaces that are not U+0020.
+            ("a\u{a0}b\u{3000}c", "a b c"),
+        ] {
+            assert_eq!(replace_invisible(text).collect::<String>(), shown, "{text:?}");
         }
     }
 }

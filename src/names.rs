@@ -8,6 +8,7 @@
 
 use unicode_normalization::is_nfc;
 
+use crate::characters::is_invisible;
 use crate::error::Error;
 
 /// Maximum length of a name, in characters.
@@ -46,34 +47,6 @@ impl Name {
 #[must_use]
 pub fn is_letter_or_digit(c: char) -> bool {
     c.is_alphanumeric() && !is_invisible(c)
-}
-
-/// Whether a character has no visible form of its own: control and format characters, fillers, variation selectors, and
-/// all spaces except U+0020. Names and addresses with such characters could not be distinguished by a reader.
-#[must_use]
-pub fn is_invisible(c: char) -> bool {
-    let is_default_ignorable = matches!(
-        c,
-        '\u{ad}'
-            | '\u{34f}'
-            | '\u{61c}'
-            | '\u{115f}'..='\u{1160}'
-            | '\u{17b4}'..='\u{17b5}'
-            | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200f}'
-            | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{3164}'
-            | '\u{fe00}'..='\u{fe0f}'
-            | '\u{feff}'
-            | '\u{ffa0}'
-            | '\u{fff0}'..='\u{fffb}'
-            | '\u{1bca0}'..='\u{1bca3}'
-            | '\u{1d173}'..='\u{1d17a}'
-            | '\u{e0000}'..='\u{e0fff}'
-    );
-    // U+2800 is the empty pattern of braille.
-    is_default_ignorable || c.is_control() || (c.is_whitespace() && c != ' ') || c == '\u{2800}'
 }
 
 /// Returns the form in which an e-mail address is stored and compared: without ASCII spaces at its ends, and with ASCII

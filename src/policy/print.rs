@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use super::tree::Node;
-use crate::names::is_invisible;
+use crate::characters::is_invisible;
 
 /// Words that some parsers read as null, a truth value or a number, in lower case.
 const WORDS: [&str; 12] =

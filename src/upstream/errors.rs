@@ -6,8 +6,8 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::credential;
+use crate::characters::replace_invisible;
 use crate::error::{Error, GatewayRefusal};
-use crate::names::is_invisible;
 
 /// Maximum length of a repeated gateway message, in characters.
 const MESSAGE_CHARACTERS_MAX: usize = 500;
@@ -68,10 +68,9 @@ pub(crate) fn sanitize_message(text: &str) -> String {
 }
 
 /// Truncates text that may come from a gateway or an agent, and replaces characters that a terminal or a log could
-/// interpret, or that readers do not see: control characters, marks of direction, and those without a width (T20).
+/// interpret, or that readers do not see, as [`replace_invisible`] does (T20).
 pub(crate) fn sanitize(text: &str, characters_max: usize) -> String {
-    let shown = text.chars().map(|c| if is_invisible(c) { ' ' } else { c });
-    shown.take(characters_max).collect()
+    replace_invisible(text).take(characters_max).collect()
 }
 
 /// Returns a text without what can be a credential in its URLs: user and password, query and fragment. Words without a

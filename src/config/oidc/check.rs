@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use http::Uri;
 
 use super::{Oidc, OidcProvider, OidcRule};
+use crate::characters::is_invisible;
 use crate::config::fault::Faults;
 use crate::config::read::{ConfigKey, Section, ValueKind};
-use crate::names::{is_folded_host, is_invisible};
+use crate::names::is_folded_host;
 use crate::net::loopback::is_loopback_host;
 use crate::net::pem_files;
 

@@ -2,10 +2,10 @@
 
 use crate::access::principal::PrincipalId;
 use crate::access::snapshot::Snapshot;
+use crate::characters::is_invisible;
 use crate::db::types::{GroupId, SandboxName, ServicePrincipalId, UserId};
 use crate::error::Error;
 use crate::governance::{GROUPS_MAX, Rule, RuleFault, RuleScope, VOTERS_MAX, VoterGroup, VoterSet};
-use crate::names::is_invisible;
 use crate::resources::users::domain::Email;
 use crate::role::Role;
 

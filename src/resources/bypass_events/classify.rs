@@ -7,8 +7,8 @@
 use sha2::{Digest, Sha256};
 
 use super::ocsf::{self, Class, Disposition, OcsfLine, Severity};
+use crate::characters::replace_invisible;
 use crate::clock::Timestamp;
-use crate::names::is_invisible;
 use crate::seal::hex;
 use crate::upstream::errors::without_credentials;
 use crate::words;
@@ -71,6 +71,7 @@ pub fn classify(message: &str, at: Timestamp) -> Option<BypassLine> {
     let line_hash = hex(&Sha256::digest(message.as_bytes()));
     // The technique is that of the whole line, of which no credential is stored.
     let OcsfLine { summary, fields, .. } = ocsf::parse(&without_credentials(message));
+    let visible = |text: &str| replace_invisible(text).collect::<String>();
     let line = OcsfLine {
         summary: visible(&summary),
         fields: fields.iter().map(|(key, value)| (visible(key), visible(value))).collect(),
@@ -78,11 +79,6 @@ pub fn classify(message: &str, at: Timestamp) -> Option<BypassLine> {
         ..line
     };
     Some(BypassLine { at, class, severity, technique, line, line_hash })
-}
-
-/// Replaces characters that people do not see.
-fn visible(text: &str) -> String {
-    text.chars().map(|c| if is_invisible(c) { ' ' } else { c }).collect()
 }
 
 fn technique_of(class: Class, line: &OcsfLine) -> Option<Technique> {

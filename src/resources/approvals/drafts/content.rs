@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::quoting::{Quoting, Room};
+use crate::characters::is_invisible;
 use crate::clock::Timestamp;
 use crate::error::{Error, Reason};
-use crate::names::is_invisible;
 use crate::openshell::drafts::{ChunkStatus, DraftChunk};
 use crate::policy::{Edit, Policy};
 use crate::seal::join_parts;

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::names::is_invisible;
+use crate::characters::is_invisible;
 use crate::seal::hex;
 use crate::upstream::errors::sanitize;
 

@@ -18,10 +18,10 @@ use sha2::{Digest, Sha256};
 pub use self::store::{LINES, RefusedConnection, by_ids, newest_hosts};
 use super::domain::SandboxOfLines;
 use super::ocsf::{self, Class, Disposition};
+use crate::characters::is_invisible;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::error::Error;
-use crate::names::is_invisible;
 use crate::seal::hex;
 use crate::upstream::errors::{sanitize, without_credentials};
 

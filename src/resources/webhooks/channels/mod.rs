@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::characters::replace_invisible;
 use crate::clock::Timestamp;
-use crate::names::is_invisible;
 use crate::secret::Secret;
 use crate::words;
 
@@ -174,8 +174,7 @@ impl Outcome {
 /// characters long. A text that is cut ends with `…`.
 #[must_use]
 pub fn sanitize(text: &str, characters_max: usize) -> String {
-    let visible = |c| if is_invisible(c) { ' ' } else { c };
-    let mut shown: String = text.chars().map(visible).take(characters_max + 1).collect();
+    let mut shown: String = replace_invisible(text).take(characters_max + 1).collect();
     if let Some((last, _)) = shown.char_indices().nth(characters_max) {
         let cut = shown[..last].char_indices().next_back().map_or(0, |(at, _)| at);
         shown.truncate(cut);
