@@ -6,7 +6,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::ocsf::{self, Class, Disposition, OcsfLine, Severity};
+use super::ocsf::{self, Class, Disposition, OcsfLine, Severity, SplitLine};
 use crate::characters::replace_invisible;
 use crate::clock::Timestamp;
 use crate::seal::hex;
@@ -64,12 +64,15 @@ pub struct BypassLine {
 /// Returns the event that a log line at this time is about, or `None` if it shows no attempt to bypass the policy.
 #[must_use]
 pub fn classify(message: &str, at: Timestamp) -> Option<BypassLine> {
-    let line = ocsf::parse(message);
-    let class = line.class?;
-    let technique = technique_of(class, &ocsf::parse_whole(message))?;
-    let severity = line.severity.unwrap_or(Severity::High);
+    let text = ocsf::beginning(message);
+    let whole = ocsf::split(&text);
+    let class = whole.class?;
+    let technique = technique_of(class, &whole)?;
+    let severity = whole.severity.unwrap_or(Severity::High);
+    let line = whole.cut();
     let line_hash = hex(&Sha256::digest(message.as_bytes()));
-    // The technique is that of the whole line, of which no credential is stored.
+    // The technique is that of the whole line, of which no credential is stored. Credentials are removed before the
+    // line is split: part of a password that contains a bracket, or that is cut, would remain.
     let OcsfLine { summary, fields, .. } = ocsf::parse(&without_credentials(message));
     let visible = |text: &str| replace_invisible(text).collect::<String>();
     let line = OcsfLine {
@@ -81,7 +84,7 @@ pub fn classify(message: &str, at: Timestamp) -> Option<BypassLine> {
     Some(BypassLine { at, class, severity, technique, line, line_hash })
 }
 
-fn technique_of(class: Class, line: &OcsfLine) -> Option<Technique> {
+fn technique_of(class: Class, line: &SplitLine<'_>) -> Option<Technique> {
     match class {
         Class::Finding | Class::Net | Class::Proc => {}
         // A loaded option or an address can have such a name.
@@ -93,20 +96,19 @@ fn technique_of(class: Class, line: &OcsfLine) -> Option<Technique> {
 
 /// Returns the first technique whose name the summary or the value of a field contains. A connection that the packet
 /// filter has refused has `iptables` in the field `engine`.
-fn keyword_of(line: &OcsfLine) -> Option<Technique> {
-    let texts: Vec<String> = std::iter::once(&line.summary)
-        .chain(line.fields.values())
-        .map(|text| text.to_ascii_lowercase())
-        .collect();
+fn keyword_of(line: &SplitLine<'_>) -> Option<Technique> {
+    let values = line.fields().map(|(_, value)| value);
+    let texts: Vec<String> =
+        std::iter::once(line.summary).chain(values).map(str::to_ascii_lowercase).collect();
     let mut techniques = Technique::ALL.iter().copied();
     techniques.find(|technique| texts.iter().any(|text| text.contains(technique.as_str())))
 }
 
-fn is_refused(line: &OcsfLine) -> bool {
+fn is_refused(line: &SplitLine<'_>) -> bool {
     matches!(line.disposition, Some(Disposition::Blocked | Disposition::Denied))
 }
 
-fn is_grave_finding(line: &OcsfLine) -> bool {
+fn is_grave_finding(line: &SplitLine<'_>) -> bool {
     line.class == Some(Class::Finding)
         && is_refused(line)
         && line.severity.is_some_and(|severity| severity >= Severity::High)
@@ -219,13 +221,15 @@ mod tests {
             let fields = fields.map(|(key, value)| (key.to_owned(), value.to_owned()));
             assert_eq!(found.line.fields, std::collections::BTreeMap::from(fields));
         }
-        // A keyword counts also where it is not stored: after a long text, and in a field after many.
+        // A keyword counts also where it is not stored: after a long text, in a field after many, and in a field whose
+        // key occurs again.
         let fields: Vec<String> =
             (0..ocsf::FIELDS_MAX).map(|number| format!("a{number}:b")).collect();
         for line in [
             format!("PROC:LAUNCH [LOW] {} nsenter", "x".repeat(ocsf::SUMMARY_CHARACTERS_MAX)),
             format!("PROC:LAUNCH [LOW] x [a:{}nsenter]", "x".repeat(ocsf::FIELD_CHARACTERS_MAX)),
             format!("PROC:LAUNCH [LOW] x [{} z:nsenter]", fields.join(" ")),
+            "PROC:LAUNCH [LOW] x [a:nsenter a:b]".to_owned(),
         ] {
             assert_eq!(found(&line), Some((Severity::Low, Technique::Nsenter)), "{line}");
         }
@@ -233,11 +237,18 @@ mod tests {
         let found = classify(line, Timestamp::EPOCH).unwrap();
         assert_eq!(found.technique, Technique::Nsenter);
         assert_eq!(found.line.summary, "curl https://a.example/");
-        // A password that is longer than a summary is removed, not cut.
-        let long = "x".repeat(ocsf::SUMMARY_CHARACTERS_MAX);
-        let line = format!("PROC:LAUNCH [LOW] unshare https://me:{long}@a.example/");
-        let found = classify(&line, Timestamp::EPOCH).unwrap();
-        assert_eq!(found.line.summary, "unshare https://a.example/");
+        // A password that is longer than a summary, or a line, is removed, not cut.
+        for characters in [ocsf::SUMMARY_CHARACTERS_MAX, ocsf::LINE_BYTES_MAX] {
+            let long = "x".repeat(characters);
+            let line = format!("PROC:LAUNCH [LOW] unshare https://me:{long}@a.example/");
+            let found = classify(&line, Timestamp::EPOCH).unwrap();
+            assert_eq!(found.line.summary, "unshare https://a.example/");
+        }
+        // The fields do not begin within a password.
+        let line = "PROC:LAUNCH [LOW] unshare [url:https://me:hid[den@a.example/]";
+        let found = classify(line, Timestamp::EPOCH).unwrap();
+        assert_eq!(found.line.summary, "unshare");
+        assert_eq!(found.line.fields["url"], "https://a.example/");
     }
 
     #[test]

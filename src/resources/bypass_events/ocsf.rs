@@ -5,7 +5,8 @@
 //!
 //! Invariants
 //! - each text has a result: a text of another form is a summary and nothing else;
-//! - what is returned is not longer than the named limits and has no control characters (T20).
+//! - a line that is cut is not longer than the named limits, and has no control characters (T20);
+//! - a line that is only split is a view into at most [`LINE_BYTES_MAX`] of its message.
 
 use std::collections::BTreeMap;
 
@@ -99,57 +100,91 @@ pub fn is_ocsf(level: &str, target: &str) -> bool {
     level.eq_ignore_ascii_case("ocsf") || target.eq_ignore_ascii_case("ocsf")
 }
 
-/// Lengths to which texts are cut, and the number of fields.
-#[derive(Debug, Clone, Copy)]
-struct Limits {
-    summary: usize,
-    field: usize,
-    fields: usize,
+/// A line that is split but not cut: a text that is not stored cannot hide behind a longer one.
+#[derive(Debug, Default)]
+pub struct SplitLine<'a> {
+    /// Class; `None` if the line has none, or an unknown one.
+    pub class: Option<Class>,
+    /// Activity.
+    activity: Option<&'a str>,
+    /// Severity; `None` if the line has none, or an unknown one.
+    pub severity: Option<Severity>,
+    /// What was done.
+    pub disposition: Option<Disposition>,
+    /// The text.
+    pub summary: &'a str,
+    /// What is between the last brackets.
+    bracketed: &'a str,
+    /// Absolute path of the program in the text.
+    binary: Option<&'a str>,
+}
+
+impl<'a> SplitLine<'a> {
+    /// Returns the keys and values of the fields, in the order of the line. A key can occur again. Words without a
+    /// colon are ignored.
+    pub fn fields(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.bracketed.split_whitespace().filter_map(|word| word.split_once(':'))
+    }
+
+    /// Returns the line within the named limits.
+    #[must_use]
+    pub fn cut(&self) -> OcsfLine {
+        let short = |text: &str| cut(text, FIELD_CHARACTERS_MAX);
+        let kept = self.fields().take(FIELDS_MAX);
+        let fields: BTreeMap<String, String> =
+            kept.map(|(key, value)| (short(key), short(value))).collect();
+        let binary = self.binary.map(|path| cut(path, BINARY_CHARACTERS_MAX));
+        let binary =
+            binary.or_else(|| fields.get("binary").filter(|path| path.starts_with('/')).cloned());
+        OcsfLine {
+            class: self.class,
+            activity: self.activity.map(short),
+            severity: self.severity,
+            disposition: self.disposition,
+            summary: cut(self.summary, SUMMARY_CHARACTERS_MAX),
+            fields,
+            binary,
+        }
+    }
 }
 
 /// Parses the message of a security event, within the named limits.
 #[must_use]
 pub fn parse(message: &str) -> OcsfLine {
-    let limits =
-        Limits { summary: SUMMARY_CHARACTERS_MAX, field: FIELD_CHARACTERS_MAX, fields: FIELDS_MAX };
-    parse_within(message, limits)
+    split(&beginning(message)).cut()
 }
 
-/// Parses the message of a security event, of which only the line is cut: a text that is not stored cannot hide behind a
-/// longer one.
+/// Returns the part of a message that is parsed, at most [`LINE_BYTES_MAX`] of it, without control characters.
 #[must_use]
-pub fn parse_whole(message: &str) -> OcsfLine {
-    parse_within(message, Limits { summary: usize::MAX, field: usize::MAX, fields: usize::MAX })
+pub fn beginning(message: &str) -> String {
+    without_controls(&message[..message.floor_char_boundary(LINE_BYTES_MAX)])
 }
 
-fn parse_within(message: &str, limits: Limits) -> OcsfLine {
-    let text = without_controls(cut_bytes(message, LINE_BYTES_MAX));
+/// Splits what [`beginning`] returns of a message.
+#[must_use]
+pub fn split(text: &str) -> SplitLine<'_> {
     let text = text.trim();
     let Some((class, suffix, rest)) = split_class(text) else {
-        let summary = cut(text, limits.summary);
-        return OcsfLine { summary, ..OcsfLine::default() };
+        return SplitLine { summary: text, ..SplitLine::default() };
     };
     let (severity, rest) = split_severity(rest);
     if class == Some(Class::Event) {
-        let summary = cut(rest, limits.summary);
-        return OcsfLine { class, severity, summary, ..OcsfLine::default() };
+        return SplitLine { class, severity, summary: rest, ..SplitLine::default() };
     }
-    let (rest, fields) = split_fields(rest, limits);
+    let (rest, bracketed) = split_fields(rest);
     let of_suffix = suffix.and_then(Disposition::from_word);
     let (mut activity, mut disposition, mut summary) = (None, None, rest);
     if class == Some(Class::Finding) && of_suffix.is_some() {
         disposition = of_suffix;
     } else {
-        activity = suffix.map(|suffix| cut(suffix, limits.field));
+        activity = suffix;
         let (first, after) = split_word(rest);
         if let Some(first) = Disposition::from_word(first) {
             (disposition, summary) = (Some(first), after);
         }
     }
-    let binary = binary_of(summary)
-        .or_else(|| fields.get("binary").filter(|path| path.starts_with('/')).cloned());
-    let summary = cut(summary, limits.summary);
-    OcsfLine { class, activity, severity, disposition, summary, fields, binary }
+    let binary = binary_of(summary);
+    SplitLine { class, activity, severity, disposition, summary, bracketed, binary }
 }
 
 /// Splits off the class and its suffix. Returns `None` if the text does not begin with a word in upper case. The class
@@ -176,40 +211,30 @@ fn split_severity(text: &str) -> (Option<Severity>, &str) {
     if is_word { (Severity::from_word(word), rest.trim_start()) } else { (None, text) }
 }
 
-/// Splits off the fields in brackets at the end. Words without a colon are ignored.
-fn split_fields(text: &str, limits: Limits) -> (&str, BTreeMap<String, String>) {
+/// Splits off what is in brackets at the end.
+fn split_fields(text: &str) -> (&str, &str) {
     let inner = text.strip_suffix(']').and_then(|rest| rest.rsplit_once('['));
-    let Some((rest, inner)) = inner else { return (text, BTreeMap::new()) };
-    if inner.contains(']') {
-        return (text, BTreeMap::new());
+    match inner {
+        Some((rest, inner)) if !inner.contains(']') => (rest.trim_end(), inner),
+        Some(_) | None => (text, ""),
     }
-    let pairs = inner.split_whitespace().filter_map(|word| word.split_once(':'));
-    let short = |text: &str| cut(text, limits.field);
-    let fields = pairs.take(limits.fields).map(|(key, value)| (short(key), short(value))).collect();
-    (rest.trim_end(), fields)
 }
 
 /// Returns the first absolute path that a process id in parentheses follows, also behind a key such as `exe=`.
-fn binary_of(summary: &str) -> Option<String> {
-    let path = summary.split_whitespace().find_map(|word| {
+fn binary_of(summary: &str) -> Option<&str> {
+    summary.split_whitespace().find_map(|word| {
         let (before, rest) = word.split_once('(')?;
         let path = before.find('/').map(|at| &before[at..]).filter(|_| !before.contains("://"))?;
         let (pid, _) = rest.split_once(')')?;
         let is_pid = !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit());
         is_pid.then_some(path)
-    })?;
-    Some(cut(path, BINARY_CHARACTERS_MAX))
+    })
 }
 
 /// Splits off the first word.
 fn split_word(text: &str) -> (&str, &str) {
     let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     (word, rest.trim_start())
-}
-
-/// Returns the beginning of a text, at most `bytes_max` bytes of whole characters.
-fn cut_bytes(text: &str, bytes_max: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes_max)]
 }
 
 fn cut(text: &str, characters_max: usize) -> String {
