@@ -3,8 +3,7 @@
 /// Whether a character makes a reader see another text than the stored text: marks that change the direction of the text
 /// after them, separators of lines and paragraphs, and invisible tags. Other characters without a visible form
 /// are allowed in texts for people, unlike in names, since emojis and some scripts need them.
-#[must_use]
-pub fn is_deceptive(c: char) -> bool {
+fn is_deceptive(c: char) -> bool {
     matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{e0000}'..='\u{e007f}')
 }
 
@@ -45,13 +44,13 @@ pub fn replace_invisible(text: &str) -> impl Iterator<Item = char> {
 /// Whether a text of one line is read as it is stored: without control characters and deceptive ones.
 #[must_use]
 pub fn is_plain_line(text: &str) -> bool {
-    !text.contains(|c: char| c.is_control() || is_deceptive(c))
+    is_plain_text(text, "")
 }
 
-/// Whether a text is read as it is stored: as for a line, but with line breaks and tabs.
+/// Whether a text is read as it is stored: as for a line, but with these control characters, such as line breaks.
 #[must_use]
-pub fn is_plain_text(text: &str) -> bool {
-    !text.contains(|c: char| (c.is_control() && !"\n\r\t".contains(c)) || is_deceptive(c))
+pub fn is_plain_text(text: &str, allowed: &str) -> bool {
+    !text.contains(|c: char| (c.is_control() && !allowed.contains(c)) || is_deceptive(c))
 }
 
 #[cfg(test)]
@@ -61,15 +60,16 @@ mod tests {
     #[test]
     fn t20_a_text_is_read_as_it_is_stored() {
         for good in ["", "a", "\u{e4} \u{2764}\u{fe0f}"] {
-            assert!(is_plain_line(good) && is_plain_text(good), "{good:?}");
+            assert!(is_plain_line(good) && is_plain_text(good, "\n"), "{good:?}");
         }
-        for lines in ["a\nb", "a\r\nb", "a\tb"] {
-            assert!(is_plain_text(lines) && !is_plain_line(lines), "{lines:?}");
+        for (text, allowed) in [("a\nb", "\n"), ("a\r\nb", "\r\n"), ("a\tb\n", "\n\t")] {
+            assert!(is_plain_text(text, allowed) && !is_plain_line(text), "{text:?}");
+            assert!(!is_plain_text(text, &allowed[1..]), "{text:?} without {allowed:?}");
         }
         for bad in
             ["\u{1b}[2J", "a\0", "safe \u{202e}live", "a\u{2066}", "a\u{2029}b", "a\u{e0041}"]
         {
-            assert!(!is_plain_text(bad) && !is_plain_line(bad), "{bad:?}");
+            assert!(!is_plain_text(bad, "\n\r\t") && !is_plain_line(bad), "{bad:?}");
         }
     }
 

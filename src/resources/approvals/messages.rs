@@ -5,7 +5,7 @@ use super::inbox::view::Item;
 use super::rounds::{RoundState, Summary};
 use super::votes::store::StoredVote;
 use super::votes::{Ballot, BallotDecision, COMMENT_CHARACTERS_MAX, VOTES_MAX};
-use crate::characters::is_deceptive;
+use crate::characters::is_plain_text;
 use crate::db::types::{ApprovalRoundId, PLACE_CHARACTERS_MAX};
 use crate::error::Error;
 use crate::etag;
@@ -34,7 +34,7 @@ pub(super) fn comment(field: &str, text: String) -> Result<Option<String>, Error
         let why = format!("must be at most {COMMENT_CHARACTERS_MAX} characters, got {count}");
         return Err(Error::invalid(field, why));
     }
-    if text.contains(|c: char| (c.is_control() && c != '\n') || is_deceptive(c)) {
+    if !is_plain_text(&text, "\n") {
         let why =
             "must be free of control characters other than line breaks, and of marks of direction";
         return Err(Error::invalid(field, why));

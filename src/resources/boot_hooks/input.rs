@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use unicode_normalization::is_nfc;
 use zeroize::Zeroizing;
 
-use crate::characters::is_deceptive;
+use crate::characters::is_plain_text;
 use crate::ctx::Ctx;
 use crate::db::types::{SandboxName, SandboxRef};
 use crate::error::Error;
@@ -67,7 +67,7 @@ fn bounded(field: &str, text: &str, max: usize) -> Result<(), Error> {
             format!("must be at most {max} characters, got {count}"),
         ));
     }
-    if text.contains(|c: char| (c.is_control() && c != '\n' && c != '\t') || is_deceptive(c)) {
+    if !is_plain_text(text, "\n\t") {
         let why = "must be free of control characters and marks of direction";
         return Err(Error::invalid(field, why));
     }

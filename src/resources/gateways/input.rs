@@ -54,7 +54,7 @@ pub fn description(field: &str, text: &str) -> Result<Option<String>, Error> {
         let why = format!("must be at most {DESCRIPTION_CHARACTERS_MAX} characters, got {count}");
         return Err(Error::invalid(field, why));
     }
-    if !is_plain_text(text) {
+    if !is_plain_text(text, "\n\r\t") {
         let why =
             "must be free of control characters other than line breaks, and of marks of direction";
         return Err(Error::invalid(field, why));

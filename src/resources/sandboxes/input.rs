@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::characters::{is_deceptive, is_plain_line};
+use crate::characters::{is_plain_line, is_plain_text};
 use crate::db::types::{DEFAULT_WORKSPACE, SandboxName};
 use crate::error::Error;
 use crate::labels::{ACCESS_PREFIX, Labels};
@@ -87,7 +87,7 @@ pub fn description(given: String) -> Result<Option<String>, Error> {
         let why = format!("must be at most {DESCRIPTION_CHARACTERS_MAX} characters, got {count}");
         return Err(Error::invalid("description", why));
     }
-    if given.contains(|c: char| (c.is_control() && c != '\n' && c != '\t') || is_deceptive(c)) {
+    if !is_plain_text(&given, "\n\t") {
         let why =
             "must be free of control characters other than line breaks, and of marks of direction";
         return Err(Error::invalid("description", why));

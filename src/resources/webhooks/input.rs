@@ -140,7 +140,7 @@ pub fn description(text: String) -> Result<String, Error> {
         let why = format!("must have at most {DESCRIPTION_CHARS_MAX} characters");
         return Err(Error::invalid("description", why));
     }
-    if !is_plain_text(&text) {
+    if !is_plain_text(&text, "\n\r\t") {
         let why =
             "must be free of control characters other than line breaks, and of marks of direction";
         return Err(Error::invalid("description", why));
