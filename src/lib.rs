@@ -41,6 +41,7 @@ pub mod server;
 pub mod status;
 pub mod telemetry;
 pub mod templates;
+pub mod texts;
 pub mod token_service;
 pub mod upstream;
 pub mod workers;

@@ -1,7 +1,7 @@
 //! The reason that a person gives for a rule or its removal.
 
-use crate::characters::is_plain_line;
 use crate::error::Error;
+use crate::texts::check_line;
 
 /// Maximum length of a reason, in characters.
 const REASON_CHARACTERS_MAX: usize = 1_000;
@@ -11,15 +11,7 @@ const REASON_CHARACTERS_MAX: usize = 1_000;
 /// # Errors
 /// `Invalid` if it is too long, or has control characters or marks of direction.
 pub fn parse_reason(field: &str, text: &str) -> Result<Option<String>, Error> {
-    let count = text.chars().count();
-    if count > REASON_CHARACTERS_MAX {
-        let why = format!("must be at most {REASON_CHARACTERS_MAX} characters, got {count}");
-        return Err(Error::invalid(field, why));
-    }
-    if !is_plain_line(text) {
-        let why = "must be free of control characters and marks of direction";
-        return Err(Error::invalid(field, why));
-    }
+    check_line(field, text, REASON_CHARACTERS_MAX)?;
     Ok((!text.trim().is_empty()).then(|| text.to_owned()))
 }
 

@@ -5,7 +5,6 @@ use super::inbox::view::Item;
 use super::rounds::{RoundState, Summary};
 use super::votes::store::StoredVote;
 use super::votes::{Ballot, BallotDecision, COMMENT_CHARACTERS_MAX, VOTES_MAX};
-use crate::characters::is_plain_text;
 use crate::db::types::{ApprovalRoundId, PLACE_CHARACTERS_MAX};
 use crate::error::Error;
 use crate::etag;
@@ -14,6 +13,7 @@ use crate::names::fold_address;
 use crate::pb::v1 as pb;
 use crate::role::Role;
 use crate::rpc::wire;
+use crate::texts::check_text;
 use crate::upstream::generation::Generation;
 
 /// Maximum length of the name of a principal in a filter, in characters.
@@ -29,16 +29,7 @@ pub(super) fn approval_id(field: &str, id: i64) -> Result<ApprovalRoundId, Error
 
 /// Parses a comment; `None` if it is empty.
 pub(super) fn comment(field: &str, text: String) -> Result<Option<String>, Error> {
-    let count = text.chars().count();
-    if count > COMMENT_CHARACTERS_MAX {
-        let why = format!("must be at most {COMMENT_CHARACTERS_MAX} characters, got {count}");
-        return Err(Error::invalid(field, why));
-    }
-    if !is_plain_text(&text, "\n") {
-        let why =
-            "must be free of control characters other than line breaks, and of marks of direction";
-        return Err(Error::invalid(field, why));
-    }
+    check_text(field, &text, COMMENT_CHARACTERS_MAX, "\n")?;
     Ok((!text.trim().is_empty()).then_some(text))
 }
 

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use unicode_normalization::is_nfc;
 use zeroize::Zeroizing;
 
-use crate::characters::is_plain_text;
 use crate::ctx::Ctx;
 use crate::db::types::{SandboxName, SandboxRef};
 use crate::error::Error;
 use crate::names::is_letter_or_digit;
+use crate::texts::check_text;
 use crate::words;
 
 /// Maximum length of the name of a hook, in characters.
@@ -57,23 +57,6 @@ pub fn sandbox_ref(ctx: &Ctx, workspace: String, sandbox: String) -> Result<Sand
     Ok(SandboxRef { gateway: ctx.required_gateway()?.clone(), name })
 }
 
-/// Checks the length of a text and rejects control characters other than newline and tab, and marks of direction: a
-/// reviewer of a command must see what runs.
-fn bounded(field: &str, text: &str, max: usize) -> Result<(), Error> {
-    let count = text.chars().count();
-    if count > max {
-        return Err(Error::invalid(
-            field,
-            format!("must be at most {max} characters, got {count}"),
-        ));
-    }
-    if !is_plain_text(text, "\n\t") {
-        let why = "must be free of control characters and marks of direction";
-        return Err(Error::invalid(field, why));
-    }
-    Ok(())
-}
-
 /// Parses the name of a hook.
 pub fn name(field: &str, text: String) -> Result<String, Error> {
     let good = |c: char| is_letter_or_digit(c) || "._- ".contains(c);
@@ -88,9 +71,9 @@ pub fn name(field: &str, text: String) -> Result<String, Error> {
     Ok(text)
 }
 
-/// Parses a command, which must have at least one word.
+/// Parses a command, which must have at least one word, and no characters that would hide from a reviewer what runs.
 pub fn command(field: &str, text: String) -> Result<String, Error> {
-    bounded(field, &text, COMMAND_CHARACTERS_MAX)?;
+    check_text(field, &text, COMMAND_CHARACTERS_MAX, "\n\t")?;
     split_words(&text).map_err(|why| Error::invalid(field, why))?;
     Ok(text)
 }
@@ -107,7 +90,7 @@ pub fn split_words(command: &str) -> Result<Vec<String>, &'static str> {
 
 /// Parses a working directory, which may be empty.
 pub fn workdir(field: &str, text: String) -> Result<String, Error> {
-    bounded(field, &text, WORKDIR_CHARACTERS_MAX)?;
+    check_text(field, &text, WORKDIR_CHARACTERS_MAX, "\n\t")?;
     if text.contains('\n') {
         return Err(Error::invalid(field, "must be one line"));
     }

@@ -1,9 +1,9 @@
 //! Validation of the fields of a gateway: name, metadata, description and secrets.
 
-use crate::characters::is_plain_text;
 use crate::error::Error;
 use crate::names::GATEWAY_NAME_CHARACTERS_MAX;
 use crate::secret::Secret;
+use crate::texts::check_text;
 
 /// Maximum size of the metadata, in bytes.
 pub const METADATA_BYTES_MAX: usize = 16_384;
@@ -49,17 +49,8 @@ pub fn metadata(field: &str, text: &str) -> Result<Option<String>, Error> {
 
 /// Parses the description; `None` if it is empty.
 pub fn description(field: &str, text: &str) -> Result<Option<String>, Error> {
-    let count = text.chars().count();
-    if count > DESCRIPTION_CHARACTERS_MAX {
-        let why = format!("must be at most {DESCRIPTION_CHARACTERS_MAX} characters, got {count}");
-        return Err(Error::invalid(field, why));
-    }
-    if !is_plain_text(text, "\n\r\t") {
-        let why =
-            "must be free of control characters other than line breaks, and of marks of direction";
-        return Err(Error::invalid(field, why));
-    }
-    Ok((count > 0).then(|| text.to_owned()))
+    check_text(field, text, DESCRIPTION_CHARACTERS_MAX, "\n\r\t")?;
+    Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
 /// Parses a secret given as bytes, which must be UTF-8 text; `None` if it is empty.

@@ -7,7 +7,6 @@
 use serde_json::json;
 
 use super::store;
-use crate::characters::is_plain_line;
 use crate::clock::Timestamp;
 use crate::ctx::{Ctx, ListKey};
 use crate::db::Conn;
@@ -22,6 +21,7 @@ use crate::resources::access_bindings::effect;
 use crate::resources::users::admins;
 use crate::resources::users::domain::{self as users, Email};
 use crate::role::Role;
+use crate::texts::check_line;
 
 /// Maximum length of a description, in characters.
 pub const DESCRIPTION_CHARACTERS_MAX: usize = 1_000;
@@ -99,16 +99,8 @@ pub struct GroupDependents {
 
 /// Parses a description of one line; `None` if it is empty.
 pub fn description(field: &str, text: &str) -> Result<Option<String>, Error> {
-    let count = text.chars().count();
-    if count > DESCRIPTION_CHARACTERS_MAX {
-        let why = format!("must be at most {DESCRIPTION_CHARACTERS_MAX} characters, got {count}");
-        return Err(Error::invalid(field, why));
-    }
-    if !is_plain_line(text) {
-        let why = "must be free of control characters and marks of direction";
-        return Err(Error::invalid(field, why));
-    }
-    Ok((count > 0).then(|| text.to_owned()))
+    check_line(field, text, DESCRIPTION_CHARACTERS_MAX)?;
+    Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
 fn check_limit(count: i64, most: i64, what: &str) -> Result<(), Error> {

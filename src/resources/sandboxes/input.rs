@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::characters::{is_plain_line, is_plain_text};
 use crate::db::types::{DEFAULT_WORKSPACE, SandboxName};
 use crate::error::Error;
 use crate::labels::{ACCESS_PREFIX, Labels};
 use crate::openshell::exec::Command;
+use crate::texts::{check_line, check_text};
 
 /// Most characters of the name of a workspace or a sandbox.
 pub const NAME_CHARACTERS_MAX: usize = 253;
@@ -66,32 +66,13 @@ pub fn name(field: &str, given: &str) -> Result<String, Error> {
 
 /// Checks that a text has one line and at most `max` characters. It may be empty.
 pub fn line(field: &str, given: String, max: usize) -> Result<String, Error> {
-    let count = given.chars().count();
-    if count > max {
-        return Err(Error::invalid(
-            field,
-            format!("must be at most {max} characters, got {count}"),
-        ));
-    }
-    if !is_plain_line(&given) {
-        let why = "must be free of control characters and marks of direction";
-        return Err(Error::invalid(field, why));
-    }
+    check_line(field, &given, max)?;
     Ok(given)
 }
 
 /// Checks a description. `None` if it is empty.
 pub fn description(given: String) -> Result<Option<String>, Error> {
-    let count = given.chars().count();
-    if count > DESCRIPTION_CHARACTERS_MAX {
-        let why = format!("must be at most {DESCRIPTION_CHARACTERS_MAX} characters, got {count}");
-        return Err(Error::invalid("description", why));
-    }
-    if !is_plain_text(&given, "\n\t") {
-        let why =
-            "must be free of control characters other than line breaks, and of marks of direction";
-        return Err(Error::invalid("description", why));
-    }
+    check_text("description", &given, DESCRIPTION_CHARACTERS_MAX, "\n\t")?;
     Ok(Some(given).filter(|text| !text.is_empty()))
 }
 

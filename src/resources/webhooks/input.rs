@@ -7,8 +7,8 @@ use std::time::Duration;
 use http::Uri;
 
 use super::channels::Channel;
-use crate::characters::is_plain_text;
 use crate::error::Error;
+use crate::texts::check_text;
 
 /// Maximum length of a URL, in characters.
 pub const URL_CHARS_MAX: usize = 2_048;
@@ -136,15 +136,7 @@ pub(super) fn parse_port(text: &str) -> Option<u16> {
 
 /// Checks a description.
 pub fn description(text: String) -> Result<String, Error> {
-    if text.chars().count() > DESCRIPTION_CHARS_MAX {
-        let why = format!("must have at most {DESCRIPTION_CHARS_MAX} characters");
-        return Err(Error::invalid("description", why));
-    }
-    if !is_plain_text(&text, "\n\r\t") {
-        let why =
-            "must be free of control characters other than line breaks, and of marks of direction";
-        return Err(Error::invalid("description", why));
-    }
+    check_text("description", &text, DESCRIPTION_CHARS_MAX, "\n\r\t")?;
     Ok(text)
 }
 

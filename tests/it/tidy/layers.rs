@@ -5,7 +5,17 @@ use super::{Faults, contains_word, read_file, rust_files, without_comment};
 /// The layers of `src/`, from the bottom to the top. Modules of one layer do not import each other.
 const LAYERS: &[&[&str]] = &[
     &["error", "secret", "characters"],
-    &["role", "names", "etag", "labels", "private_files", "safe_paths", "status", "yaml_files"],
+    &[
+        "role",
+        "names",
+        "texts",
+        "etag",
+        "labels",
+        "private_files",
+        "safe_paths",
+        "status",
+        "yaml_files",
+    ],
     &["clock"],
     &["seal", "net"],
     &["config"],
