@@ -41,6 +41,14 @@ pub fn replace_invisible(text: &str) -> impl Iterator<Item = char> {
     text.chars().map(|c| if is_invisible(c) { ' ' } else { c })
 }
 
+/// Whether a text can be the name of a gateway, a sandbox or a template, or the key of a label: an ASCII letter or digit,
+/// then letters, digits, `.`, `_` and `-`. The length is not checked.
+#[must_use]
+pub fn is_ascii_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+}
+
 /// Whether a text of one line is read as it is stored: without control characters and deceptive ones.
 #[must_use]
 pub fn is_plain_line(text: &str) -> bool {
@@ -70,6 +78,16 @@ mod tests {
             ["\u{1b}[2J", "a\0", "safe \u{202e}live", "a\u{2066}", "a\u{2029}b", "a\u{e0041}"]
         {
             assert!(!is_plain_text(bad, "\n\r\t") && !is_plain_line(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_ascii_name_begins_with_a_letter_or_digit() {
+        for good in ["a", "Z", "0", "a.b_c-1", "a-", "0."] {
+            assert!(is_ascii_name(good), "{good}");
+        }
+        for bad in ["", "-a", ".a", "_a", "a b", "a/b", "\u{e4}", "a\u{e4}", "a\n"] {
+            assert!(!is_ascii_name(bad), "{bad:?}");
         }
     }
 

@@ -17,6 +17,7 @@ use diesel::sqlite::{Sqlite, SqliteValue};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::characters::is_ascii_name;
 use crate::error::Error;
 
 /// A registered gateway: its id, and its name when it was read.
@@ -67,10 +68,7 @@ impl SandboxName {
     pub fn parse(prefix: &str, workspace: String, sandbox: String) -> Result<Self, Error> {
         let workspace = if workspace.is_empty() { DEFAULT_WORKSPACE.to_owned() } else { workspace };
         for (field, name) in [("workspace", &workspace), ("sandbox", &sandbox)] {
-            let is_valid = name.len() <= PLACE_CHARACTERS_MAX
-                && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-                && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-            if !is_valid {
+            if name.len() > PLACE_CHARACTERS_MAX || !is_ascii_name(name) {
                 let why = format!(
                     "must be 1 to {PLACE_CHARACTERS_MAX} letters, digits, `.`, `_` and `-`, and begin with a letter or digit"
                 );

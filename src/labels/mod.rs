@@ -8,7 +8,7 @@ mod selector;
 
 use std::collections::BTreeMap;
 
-use crate::characters::is_plain_line;
+use crate::characters::{is_ascii_name, is_plain_line};
 use crate::error::Error;
 
 pub use selector::{REQUIREMENTS_MAX, Requirement, SELECTOR_CHARACTERS_MAX, Selector};
@@ -98,9 +98,7 @@ impl Labels {
 
 fn is_key(key: &str) -> bool {
     let name = key.strip_prefix(ACCESS_PREFIX).unwrap_or(key);
-    name.len() <= KEY_CHARACTERS_MAX
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+    name.len() <= KEY_CHARACTERS_MAX && is_ascii_name(name)
 }
 
 #[cfg(test)]

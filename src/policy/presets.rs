@@ -15,6 +15,7 @@ use shoreguard_proto::release::Generation;
 
 use super::tree::{Node, Path};
 use super::{Edit, PROVIDER_PREFIX, Policy, parse, read, schema};
+use crate::characters::is_ascii_name;
 use crate::error::Error;
 use crate::yaml_files::{self, FolderLimits};
 
@@ -144,8 +145,7 @@ fn parse_preset(text: &str, is_built_in: bool) -> Result<Preset, String> {
     let about_path = root.key("preset");
     let [name, description] = entries(about, &about_path, ["name", "description"])?;
     let name = line(name, &about_path.key("name"), NAME_CHARACTERS_MAX)?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(plain) {
+    if !is_ascii_name(&name) {
         return Err(
             "has an invalid name at `preset.name`: must be a letter or digit, then letters, digits, `.`, `_`, `-`"
                 .to_owned(),

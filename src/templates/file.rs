@@ -12,6 +12,7 @@ use serde_saphyr::Options;
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
 
 use super::domain::Template;
+use crate::characters::is_ascii_name;
 use crate::error::Error;
 use crate::yaml_files::{self, FolderLimits};
 
@@ -157,11 +158,7 @@ fn parse_template(text: &str) -> Result<Template, String> {
 }
 
 fn check_name(key: &str, name: &str) -> Result<(), String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if name.len() > NAME_CHARACTERS_MAX
-        || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        || !name.chars().all(plain)
-    {
+    if name.len() > NAME_CHARACTERS_MAX || !is_ascii_name(name) {
         let rest = NAME_CHARACTERS_MAX - 1;
         return Err(format!(
             "has an invalid name at `{key}`: must be a letter or digit, then up to {rest} letters, digits, `.`, `_`, `-`"

@@ -1,5 +1,6 @@
 //! Validation of the fields of a gateway: name, metadata, description and secrets.
 
+use crate::characters::is_ascii_name;
 use crate::error::Error;
 use crate::names::GATEWAY_NAME_CHARACTERS_MAX;
 use crate::secret::Secret;
@@ -15,10 +16,7 @@ pub const RUNTIMES: [&str; 3] = ["docker", "kubernetes", "libkrun"];
 
 /// Parses the name of a gateway. In lower case, it is also valid as the first label of an authority.
 pub fn name(field: &str, text: &str) -> Result<String, Error> {
-    let good = text.len() <= GATEWAY_NAME_CHARACTERS_MAX
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-    if !good {
+    if text.len() > GATEWAY_NAME_CHARACTERS_MAX || !is_ascii_name(text) {
         let why = "must be a letter or digit, then up to 252 of letters, digits, `.`, `_` and `-`";
         return Err(Error::invalid(field, why));
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::characters::is_ascii_name;
 use crate::db::types::{DEFAULT_WORKSPACE, SandboxName};
 use crate::error::Error;
 use crate::labels::{ACCESS_PREFIX, Labels};
@@ -56,8 +57,7 @@ pub fn name(field: &str, given: &str) -> Result<String, Error> {
         let why = format!("must have 1 to {NAME_CHARACTERS_MAX} characters, got {count}");
         return Err(Error::invalid(field, why));
     }
-    let good = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if !given.chars().all(good) || !given.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+    if !is_ascii_name(given) {
         let why = "must be letters, digits, `.`, `_` and `-`, the first a letter or digit";
         return Err(Error::invalid(field, why));
     }
