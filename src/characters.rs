@@ -41,6 +41,21 @@ pub fn replace_invisible(text: &str) -> impl Iterator<Item = char> {
     text.chars().map(|c| if is_invisible(c) { ' ' } else { c })
 }
 
+/// Mark at the end of a text that is cut.
+pub const CUT: char = '\u{2026}';
+
+/// Returns a text from outside as [`replace_invisible`] does, at most `characters_max` characters long. A text that is
+/// cut ends with [`CUT`].
+#[must_use]
+pub fn excerpt(text: &str, characters_max: usize) -> String {
+    let mut shown: String = replace_invisible(text).take(characters_max).collect();
+    if text.chars().nth(characters_max).is_some() {
+        shown.pop();
+        shown.push(CUT);
+    }
+    shown
+}
+
 /// Whether a text can be the name of a gateway, a sandbox or a template, or the key of a label: an ASCII letter or digit,
 /// then letters, digits, `.`, `_` and `-`. The length is not checked.
 #[must_use]
@@ -107,6 +122,20 @@ mod tests {
             ("a\u{a0}b\u{3000}c", "a b c"),
         ] {
             assert_eq!(replace_invisible(text).collect::<String>(), shown, "{text:?}");
+            assert_eq!(excerpt(text, 100), shown, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_excerpt_is_cut_at_its_limit_and_ends_with_an_ellipsis() {
+        for (text, characters_max, shown) in [
+            ("", 0, ""),
+            ("\u{20ac}\u{20ac}\u{20ac}", 3, "\u{20ac}\u{20ac}\u{20ac}"),
+            ("\u{20ac}\u{20ac}\u{20ac}\u{20ac}", 3, "\u{20ac}\u{20ac}\u{2026}"),
+            ("abc\u{200b}", 3, "ab\u{2026}"),
+            ("ab", 1, "\u{2026}"),
+        ] {
+            assert_eq!(excerpt(text, characters_max), shown, "{text:?}");
         }
     }
 }

@@ -4,12 +4,9 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::characters::is_invisible;
+use crate::characters::{CUT, excerpt, is_invisible};
 use crate::seal::hex;
-use crate::upstream::errors::sanitize;
 
-/// Mark at the end of a text that is cut.
-pub const CUT: char = '\u{2026}';
 /// Maximum size of the texts of a gateway or an agent in one approval, in bytes. Rules do not count: they are what is
 /// reviewed.
 pub const ITEM_BYTES_MAX: usize = 32 << 10;
@@ -33,13 +30,8 @@ impl Quoting {
     /// Returns a text as readers see it. A text that is cut ends with [`CUT`].
     pub fn quote(&mut self, text: &str, characters_max: usize) -> String {
         self.count(text, characters_max);
-        let mut quoted = sanitize(text, characters_max);
-        if text.chars().nth(characters_max).is_some() {
-            self.is_cut = true;
-            quoted.pop();
-            quoted.push(CUT);
-        }
-        quoted
+        self.is_cut |= text.chars().nth(characters_max).is_some();
+        excerpt(text, characters_max)
     }
 
     /// Returns a text that is reviewed as readers see it. A text that is cut ends with [`CUT`] and the SHA-256 of the

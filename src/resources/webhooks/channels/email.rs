@@ -14,7 +14,8 @@ use lettre::message::{Mailbox, SinglePart};
 
 use super::fields::{self, SENDER};
 use super::mail_server::{self, Mail};
-use super::{Message, Outcome, Rendered, Smtp, Verdict, sanitize};
+use super::{Message, Outcome, Rendered, Smtp, Verdict};
+use crate::characters::{CUT, excerpt};
 use crate::resources::webhooks::outbound::Outbound;
 
 /// Maximum length of a subject, in characters.
@@ -59,7 +60,7 @@ pub fn is_address(text: &str) -> bool {
 
 /// Returns the first line of a mail, which is also its subject.
 fn heading(message: &Message) -> String {
-    sanitize(&format!("{SENDER} — {}", fields::title(&message.event)), SUBJECT_CHARS_MAX)
+    excerpt(&format!("{SENDER} — {}", fields::title(&message.event)), SUBJECT_CHARS_MAX)
 }
 
 /// Returns heading, time and fields, each on a line, and the review, which is never cut.
@@ -77,11 +78,11 @@ fn text(message: &Message) -> String {
     cut(text, BODY_BYTES_MAX - review.len()) + &review
 }
 
-/// Cuts a text to this number of bytes. A text that is cut ends with `…`.
+/// Cuts a text to this number of bytes. A text that is cut ends with [`CUT`].
 fn cut(mut text: String, bytes_max: usize) -> String {
     if text.len() > bytes_max {
-        text.truncate(text.floor_char_boundary(bytes_max.saturating_sub('…'.len_utf8())));
-        text.push('…');
+        text.truncate(text.floor_char_boundary(bytes_max.saturating_sub(CUT.len_utf8())));
+        text.push(CUT);
     }
     text
 }

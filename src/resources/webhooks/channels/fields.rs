@@ -4,7 +4,8 @@
 
 use serde_json::Value;
 
-use super::{Message, sanitize};
+use super::Message;
+use crate::characters::{CUT, excerpt};
 
 /// Name of this server in a message.
 pub(super) const SENDER: &str = "ShoreGuard";
@@ -81,7 +82,7 @@ pub(super) fn title(event: &str) -> String {
         return "Test Event".to_owned();
     }
     let words = event.split(['.', '_']).filter(|word| !word.is_empty()).map(capitalized);
-    sanitize(&words.collect::<Vec<_>>().join(" "), TITLE_CHARS_MAX)
+    excerpt(&words.collect::<Vec<_>>().join(" "), TITLE_CHARS_MAX)
 }
 
 fn capitalized(word: &str) -> String {
@@ -94,7 +95,7 @@ fn capitalized(word: &str) -> String {
 pub(super) fn fields(message: &Message) -> Vec<(String, String)> {
     let shown = KEYS.iter().filter_map(|key| {
         let value = text(message.data.get(*key)?)?;
-        let value = sanitize(&value, VALUE_CHARS_MAX);
+        let value = excerpt(&value, VALUE_CHARS_MAX);
         let value = value.trim();
         (!value.is_empty()).then(|| (capitalized(key), value.to_owned()))
     });
@@ -144,7 +145,7 @@ pub(super) fn review(message: &Message) -> Option<Review> {
 }
 
 /// Returns a text, each character escaped, in at most `units_max` UTF-16 units: no service counts less than a character
-/// or more than these. A text that is cut ends with `…`; an escaped character is never cut in two.
+/// or more than these. A text that is cut ends with [`CUT`]; an escaped character is never cut in two.
 pub(super) fn fit(
     text: &str,
     units_max: usize,
@@ -159,7 +160,7 @@ pub(super) fn fit(
         if units > units_max {
             fitted.truncate(cut_at);
             if units_max > 0 {
-                fitted.push('…');
+                fitted.push(CUT);
             }
             return fitted;
         }

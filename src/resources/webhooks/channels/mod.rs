@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::characters::replace_invisible;
 use crate::clock::Timestamp;
 use crate::secret::Secret;
 use crate::words;
@@ -170,19 +169,6 @@ impl Outcome {
     }
 }
 
-/// Returns a text for people: without control characters and others that are not visible, at most `characters_max`
-/// characters long. A text that is cut ends with `…`.
-#[must_use]
-pub fn sanitize(text: &str, characters_max: usize) -> String {
-    let mut shown: String = replace_invisible(text).take(characters_max + 1).collect();
-    if let Some((last, _)) = shown.char_indices().nth(characters_max) {
-        let cut = shown[..last].char_indices().next_back().map_or(0, |(at, _)| at);
-        shown.truncate(cut);
-        shown.push('…');
-    }
-    shown
-}
-
 /// Replaces a character that a terminal, a log or a chat could interpret. Others that are not visible are kept:
 /// programs read the payload, and emoji consist of such characters.
 fn visible(c: char) -> char {
@@ -194,25 +180,5 @@ fn visible(c: char) -> char {
         ' '
     } else {
         c
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn t20_texts_of_a_message_have_no_control_characters() {
-        assert_eq!(sanitize("a\r\nb\u{1b}[31m\u{202e}c\0", 20), "a  b [31m c ");
-        assert_eq!(sanitize("a\u{61c}b\u{85}c\u{2028}d\u{2066}e", 20), "a b c d e");
-        // Hidden text, and names that look alike.
-        assert_eq!(sanitize("a\u{e0041}b\u{200b}c\u{3164}d", 20), "a b c d");
-    }
-
-    #[test]
-    fn a_text_is_cut_at_its_limit_and_ends_with_an_ellipsis() {
-        assert_eq!(sanitize("€€€", 3), "€€€");
-        assert_eq!(sanitize("€€€€", 3), "€€…");
-        assert_eq!(sanitize("ab", 1), "…");
     }
 }

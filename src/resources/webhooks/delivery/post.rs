@@ -22,11 +22,12 @@ use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::schedule;
+use crate::characters::excerpt;
 use crate::clock::Timestamp;
 use crate::error::{Error, error_chain};
 use crate::net::connect::{ConnectError, Protocol};
 use crate::net::spawn_owned;
-use crate::resources::webhooks::channels::{Outcome, Rendered, Verdict, sanitize};
+use crate::resources::webhooks::channels::{Outcome, Rendered, Verdict};
 use crate::resources::webhooks::input::ReceiverUrl;
 use crate::resources::webhooks::outbound::Outbound;
 
@@ -118,7 +119,7 @@ impl Receiver {
             Ok(answer) => self.outcome(answer),
             Err(error) => {
                 let why = format!("the connection broke off: {}", error_chain(&error));
-                Outcome::not_delivered(Verdict::Retry, None, sanitize(&why, ERROR_CHARS_MAX))
+                Outcome::not_delivered(Verdict::Retry, None, excerpt(&why, ERROR_CHARS_MAX))
             }
         }
     }
@@ -186,7 +187,7 @@ impl Receiver {
         let (status, code) = (answer.status, answer.status.as_u16());
         let broken = answer.broken.filter(|_| status.is_success());
         let outcome = if let Some(why) = broken {
-            let why = sanitize(&format!("the response broke off: {why}"), ERROR_CHARS_MAX);
+            let why = excerpt(&format!("the response broke off: {why}"), ERROR_CHARS_MAX);
             Outcome::not_delivered(Verdict::Retry, Some(code), why)
         } else if status.is_success() {
             Outcome::delivered(code)
@@ -224,7 +225,7 @@ fn snippet(body: &[u8], secret_path: Option<&str>) -> String {
         }
     }
     text.truncate(text.floor_char_boundary(SNIPPET_BYTES_MAX));
-    sanitize(&text, SNIPPET_BYTES_MAX)
+    excerpt(&text, SNIPPET_BYTES_MAX)
 }
 
 async fn start(
@@ -235,7 +236,7 @@ async fn start(
         .max_buf_size(HEAD_BYTES_MAX)
         .handshake(TokioIo::new(io))
         .await
-        .map_err(|error| sanitize(&error_chain(&error), ERROR_CHARS_MAX))?;
+        .map_err(|error| excerpt(&error_chain(&error), ERROR_CHARS_MAX))?;
     let driver = spawn_owned(async move {
         // The exchange on the connection reports the error.
         let _ = connection.await;
@@ -301,7 +302,7 @@ fn connect_failure(error: &ConnectError) -> String {
         ConnectError::TlsTimeout => "the TLS handshake was not completed in time".to_owned(),
         ConnectError::Protocol => "the host does not use the required version of HTTP".to_owned(),
     };
-    sanitize(&why, ERROR_CHARS_MAX)
+    excerpt(&why, ERROR_CHARS_MAX)
 }
 
 #[cfg(test)]
