@@ -8,7 +8,7 @@ mod selector;
 
 use std::collections::BTreeMap;
 
-use crate::characters::{is_ascii_name, is_plain_line};
+use crate::characters::{excerpt, is_ascii_name, is_plain_line};
 use crate::error::Error;
 
 pub use selector::{REQUIREMENTS_MAX, Requirement, SELECTOR_CHARACTERS_MAX, Selector};
@@ -44,7 +44,7 @@ impl Labels {
             if !is_key(key) {
                 let why = format!(
                     "has the key `{}`: a key is a letter or digit, then up to {} of letters, digits, `.`, `_`, `-`",
-                    key.chars().take(80).collect::<String>(),
+                    excerpt(key, 80),
                     KEY_CHARACTERS_MAX - 1
                 );
                 return Err(Error::invalid(field, why));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::characters::excerpt;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::pb::v1 as pb;
@@ -47,7 +48,7 @@ pub fn mask_paths(mask: Option<prost_types::FieldMask>) -> Result<Vec<String>, E
 /// Returns the error for a path of an update mask that names no field, or a field that cannot be changed.
 #[must_use]
 pub fn unchangeable_path(path: &str) -> Error {
-    let shown: String = path.chars().take(80).collect();
+    let shown = excerpt(path, 80);
     Error::invalid("update_mask", format!("names `{shown}`, which cannot be changed"))
 }
 

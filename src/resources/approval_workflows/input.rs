@@ -2,7 +2,7 @@
 
 use crate::access::principal::PrincipalId;
 use crate::access::snapshot::Snapshot;
-use crate::characters::is_invisible;
+use crate::characters::{excerpt, is_invisible};
 use crate::db::types::{GroupId, SandboxName, ServicePrincipalId, UserId};
 use crate::error::Error;
 use crate::governance::{GROUPS_MAX, Rule, RuleFault, RuleScope, VOTERS_MAX, VoterGroup, VoterSet};
@@ -158,7 +158,7 @@ fn ids(
     let mut ids = Vec::new();
     for (at, name) in names.iter().enumerate() {
         let id = find(name).ok_or_else(|| {
-            let shown: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
+            let shown = excerpt(name, 80);
             Error::invalid(format!("{field}[{at}]"), format!("`{shown}` does not exist"))
         })?;
         if ids.contains(&id) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use unicode_normalization::is_nfc;
 use zeroize::Zeroizing;
 
+use crate::characters::excerpt;
 use crate::ctx::Ctx;
 use crate::db::types::{SandboxName, SandboxRef};
 use crate::error::Error;
@@ -135,7 +136,7 @@ impl Environment {
         }
         for (name, value) in &variables {
             if !is_variable(name) {
-                let shown: String = name.chars().filter(|c| !c.is_control()).take(80).collect();
+                let shown = excerpt(name, 80);
                 let why = format!(
                     "has the name `{shown}`: a name is a letter or `_`, then up to {} of letters, digits, `_`",
                     VARIABLE_NAME_BYTES_MAX - 1

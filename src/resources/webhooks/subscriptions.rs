@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::characters::excerpt;
 use crate::error::Error;
 use crate::outbox::event_types;
 
@@ -42,7 +43,7 @@ pub fn parse(field: &str, entries: Vec<String>) -> Result<Vec<String>, Error> {
             return Err(Error::invalid(format!("{field}[{at}]"), why));
         }
         if !is_known(entry) {
-            let shown: String = entry.chars().filter(|c| !c.is_control()).collect();
+            let shown = excerpt(entry, ENTRY_CHARS_MAX);
             let why = format!(
                 "`{shown}` is not an event: use a name of ListEventTypes, `resource.*` or `*`"
             );

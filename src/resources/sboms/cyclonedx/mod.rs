@@ -22,6 +22,7 @@ use self::count::AffectsEntry;
 use self::read::Parser;
 use super::purl;
 use super::version::{self, Scheme};
+use crate::characters::excerpt;
 use crate::error::Error;
 use crate::words;
 
@@ -275,7 +276,7 @@ fn check_version(given: Option<String>) -> Result<String, Error> {
     if SPEC_VERSIONS.contains(&given.trim()) {
         return Ok(given.trim().to_owned());
     }
-    let shown: String = given.chars().filter(|c| !c.is_control()).take(16).collect();
+    let shown = excerpt(&given, 16);
     Err(Error::invalid("specVersion", format!("must be one of 1.2 to 1.7, got `{shown}`")))
 }
 
