@@ -56,6 +56,15 @@ pub fn excerpt(text: &str, characters_max: usize) -> String {
     shown
 }
 
+/// Cuts a text to `characters_max` characters, without a mark. Returns whether it was longer.
+pub fn shorten(text: &mut String, characters_max: usize) -> bool {
+    let end = text.char_indices().nth(characters_max).map(|(at, _)| at);
+    if let Some(end) = end {
+        text.truncate(end);
+    }
+    end.is_some()
+}
+
 /// Whether a text can be the name of a gateway, a sandbox or a template, or the key of a label: an ASCII letter or digit,
 /// then letters, digits, `.`, `_` and `-`. The length is not checked.
 #[must_use]
@@ -93,6 +102,20 @@ mod tests {
             ["\u{1b}[2J", "a\0", "safe \u{202e}live", "a\u{2066}", "a\u{2029}b", "a\u{e0041}"]
         {
             assert!(!is_plain_text(bad, "\n\r\t") && !is_plain_line(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_shortened_at_its_limit() {
+        for (text, characters_max, expected) in [
+            ("", 0, ("", false)),
+            ("a", 0, ("", true)),
+            ("\u{e4}\u{20ac}", 2, ("\u{e4}\u{20ac}", false)),
+            ("\u{e4}\u{20ac}c", 2, ("\u{e4}\u{20ac}", true)),
+        ] {
+            let mut short = text.to_owned();
+            let was_longer = shorten(&mut short, characters_max);
+            assert_eq!((short.as_str(), was_longer), expected, "{text:?}");
         }
     }
 

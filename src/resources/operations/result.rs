@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::characters::shorten;
+
 /// Largest stored result, in bytes of JSON.
 pub(super) const RESULT_BYTES_MAX: usize = 65_536;
 /// Length to which a top-level text is cut, in characters.
@@ -27,12 +29,10 @@ pub(super) fn fit_to_limit(result: Value) -> Value {
     object.insert("truncated".to_owned(), Value::Bool(true));
     for field in CUT_ORDER {
         if let Some(Value::String(text)) = object.get_mut(field)
-            && let Some((end, _)) = text.char_indices().nth(CUT_CHARS)
+            && shorten(text, CUT_CHARS)
+            && fits(&object)
         {
-            text.truncate(end);
-            if fits(&object) {
-                return Value::Object(object);
-            }
+            return Value::Object(object);
         }
     }
     for chars in NESTED_CUT_CHARS {
@@ -74,10 +74,7 @@ fn cut_nested(value: &mut Value, chars: usize) -> bool {
                 if CUT_ORDER.contains(&field.as_str())
                     && let Value::String(text) = value
                 {
-                    if let Some((end, _)) = text.char_indices().nth(chars) {
-                        text.truncate(end);
-                        cut = true;
-                    }
+                    cut |= shorten(text, chars);
                 } else {
                     cut |= cut_nested(value, chars);
                 }

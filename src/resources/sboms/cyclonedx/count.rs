@@ -8,7 +8,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::affected::{VersionEntry, is_affected};
-use super::{BOM_REF_CHARACTERS_MAX, Component, Document, Severity, Vulnerability, shorten};
+use super::{BOM_REF_CHARACTERS_MAX, Component, Document, Severity, Vulnerability};
+use crate::characters::shorten;
 use crate::resources::sboms::purl;
 
 /// An entry of `affects`.

@@ -279,12 +279,3 @@ fn check_version(given: Option<String>) -> Result<String, Error> {
     let shown = excerpt(&given, 16);
     Err(Error::invalid("specVersion", format!("must be one of 1.2 to 1.7, got `{shown}`")))
 }
-
-/// Cuts a text to `characters_max` characters. Returns whether it was longer.
-fn shorten(text: &mut String, characters_max: usize) -> bool {
-    let end = text.char_indices().nth(characters_max).map(|(at, _)| at);
-    if let Some(end) = end {
-        text.truncate(end);
-    }
-    end.is_some()
-}

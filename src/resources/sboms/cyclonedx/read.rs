@@ -11,8 +11,9 @@ use super::{
     BOM_FORMAT, BOM_REF_CHARACTERS_MAX, COMPONENTS_MAX, CUT_PATHS_MAX, Component, DEPTH_MAX,
     Document, GROUP_CHARACTERS_MAX, KIND_CHARACTERS_MAX, LICENSES_CHARACTERS_MAX,
     NAME_CHARACTERS_MAX, PURL_CHARACTERS_MAX, SERIAL_CHARACTERS_MAX, VERSION_CHARACTERS_MAX,
-    check_version, shorten,
+    check_version,
 };
+use crate::characters::shorten;
 use crate::error::Error;
 use crate::resources::sboms::purl;
 

@@ -10,8 +10,9 @@ use super::read::{Parser, lines, read_each};
 use super::{
     AFFECTED_VERSIONS_MAX, AFFECTS_MAX, AnalysisState, DESCRIPTION_CHARACTERS_MAX,
     ID_CHARACTERS_MAX, REFERENCE_CHARACTERS_MAX, REFERENCES_MAX, VULNERABILITIES_MAX,
-    Vulnerability, shorten,
+    Vulnerability,
 };
+use crate::characters::shorten;
 
 /// Reads the list of vulnerabilities.
 pub(super) struct Vulnerabilities<'a>(pub(super) &'a mut Parser);

@@ -80,11 +80,7 @@ pub(in crate::resources::sboms) fn fold(text: &str) -> String {
 
 /// Cuts a text to [`KEY_BYTES_MAX`].
 pub(super) fn cut(text: &str) -> &str {
-    let mut end = text.len().min(KEY_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
+    &text[..text.floor_char_boundary(KEY_BYTES_MAX)]
 }
 
 #[cfg(test)]
