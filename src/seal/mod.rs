@@ -25,6 +25,8 @@ pub use keys::MasterKeys;
 const FORMAT: u8 = 1;
 /// Length of all keys in this module, in bytes.
 pub const KEY_BYTES: usize = 32;
+/// Length of a SHA-256, in hexadecimal digits.
+pub const SHA256_DIGITS: usize = 64;
 
 /// The place of a sealed value. The value opens only with exactly this place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +134,12 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Whether a text has the form of a SHA-256 in hexadecimal digits, in upper or lower case.
+#[must_use]
+pub fn is_sha256_hex(text: &str) -> bool {
+    text.len() == SHA256_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 impl MasterKeys {
     /// Seals with the current key.
     pub fn seal(&self, purpose: &Aad<'_>, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
@@ -174,6 +182,18 @@ fn header(sealed: &[u8]) -> Option<(&str, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sha256_has_64_hexadecimal_digits() {
+        for good in ["a9".repeat(32), "A9".repeat(32), hex(&[0xff; 32])] {
+            assert!(is_sha256_hex(&good), "{good}");
+        }
+        for bad in
+            [String::new(), "a".repeat(63), "a".repeat(65), "g".repeat(64), "\u{e4}".repeat(32)]
+        {
+            assert!(!is_sha256_hex(&bad), "{bad}");
+        }
+    }
 
     const HERE: Aad<'_> =
         Aad { table: "gateways", column: "bearer_token", row: "edge", destination: "edge:443" };

@@ -13,6 +13,7 @@ use crate::names::fold_address;
 use crate::pb::v1 as pb;
 use crate::role::Role;
 use crate::rpc::wire;
+use crate::seal::is_sha256_hex;
 use crate::texts::check_text;
 use crate::upstream::generation::Generation;
 
@@ -56,9 +57,8 @@ fn ballot(prefix: &str, ballot: pb::Ballot) -> Result<Ballot, Error> {
         return Err(Error::invalid(field("comment"), "is required to reject"));
     }
     let digest = ballot.digest;
-    let is_digest = digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_optional = decision == BallotDecision::Withdraw && digest.is_empty();
-    if !is_digest && !is_optional {
+    if !is_sha256_hex(&digest) && !is_optional {
         let why = "must be the digest of the approval: 64 hexadecimal digits";
         return Err(Error::invalid(field("digest"), why));
     }

@@ -20,6 +20,7 @@ use crate::error::{Error, Reason, ResourceKind};
 use crate::etag;
 use crate::outbox::event_types;
 use crate::resources::sboms::intake::SbomLimits;
+use crate::seal::is_sha256_hex;
 
 /// Most SBOMs of one gateway. The sandboxes need not exist, so names alone must not fill the database. Concurrent
 /// uploads may exceed the limit by the number of documents that are received at once.
@@ -73,7 +74,7 @@ pub fn parse_sha256(text: &str) -> Result<Option<String>, Error> {
     if text.is_empty() {
         return Ok(None);
     }
-    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if !is_sha256_hex(text) {
         return Err(Error::invalid("sha256", "must be 64 hexadecimal digits"));
     }
     Ok(Some(text.to_lowercase()))

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::characters::{CUT, excerpt, is_invisible};
-use crate::seal::hex;
+use crate::seal::{SHA256_DIGITS, hex, is_sha256_hex};
 
 /// Maximum size of the texts of a gateway or an agent in one approval, in bytes. Rules do not count: they are what is
 /// reviewed.
@@ -13,8 +13,6 @@ pub const ITEM_BYTES_MAX: usize = 32 << 10;
 
 /// What precedes the hash of a text that is cut.
 const HASH_LABEL: &str = " sha256:";
-/// Length of a hash, in hexadecimal digits.
-const HASH_DIGITS: usize = 64;
 
 /// What was done to texts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +38,7 @@ impl Quoting {
         if text.chars().nth(characters_max).is_none() {
             return self.quote(text, characters_max);
         }
-        let kept = characters_max.saturating_sub(HASH_LABEL.len() + HASH_DIGITS);
+        let kept = characters_max.saturating_sub(HASH_LABEL.len() + SHA256_DIGITS);
         let hash = hex(&Sha256::digest(text.as_bytes()));
         format!("{}{HASH_LABEL}{hash}", self.quote(text, kept))
     }
@@ -56,9 +54,8 @@ impl Quoting {
 /// Returns whether a text ends as [`Quoting::quote_reviewed`] ends a text that it cuts.
 #[must_use]
 pub fn ends_with_hash(text: &str) -> bool {
-    let is_hash =
-        |hash: &str| hash.len() == HASH_DIGITS && hash.bytes().all(|b| b.is_ascii_hexdigit());
-    text.rsplit_once(HASH_LABEL).is_some_and(|(kept, hash)| kept.ends_with(CUT) && is_hash(hash))
+    let parts = text.rsplit_once(HASH_LABEL);
+    parts.is_some_and(|(kept, hash)| kept.ends_with(CUT) && is_sha256_hex(hash))
 }
 
 /// The room that is left for texts in one approval.
@@ -136,7 +133,9 @@ mod tests {
         let [one, other] = ["x", "y"].map(|end| quoting.quote_reviewed(&text(end), 100));
         assert!(quoting.is_cut && ends_with_hash(&one) && ends_with_hash(&other));
         assert_eq!((one.chars().count(), other.chars().count()), (100, 100));
-        assert!(one != other && one[..one.len() - HASH_DIGITS] == other[..one.len() - HASH_DIGITS]);
+        assert!(
+            one != other && one[..one.len() - SHA256_DIGITS] == other[..one.len() - SHA256_DIGITS]
+        );
     }
 
     #[test]
