@@ -54,9 +54,36 @@ impl PartialEq for Secret {
 
 impl Eq for Secret {}
 
+/// Returns the number of bytes at the end of a text that are the beginning of a secret, at least `bytes_min` of them. A
+/// text that was cut within a secret has this part of it, which a search for the whole secret does not find. Returns
+/// `None` if the text ends otherwise.
+#[must_use]
+pub fn begun_at_end(text: &str, secret: &str, bytes_min: usize) -> Option<usize> {
+    let ends = |bytes: &usize| secret.get(..*bytes).is_some_and(|begin| text.ends_with(begin));
+    (bytes_min..secret.len()).rev().find(ends)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_beginning_of_a_secret_is_found_at_the_end_of_a_text() {
+        for (text, secret, bytes_min, found) in [
+            ("a hid", "hidden", 1, Some(3)),
+            ("a hid", "hidden", 3, Some(3)),
+            ("a hid", "hidden", 4, None),
+            // The longest beginning counts.
+            ("xabab", "ababc", 1, Some(4)),
+            // The whole secret is not a beginning of it.
+            ("a hidden", "hidden", 1, None),
+            ("\u{e4}", "\u{e4}b", 1, Some(2)),
+            ("a", "", 1, None),
+            ("", "a", 1, None),
+        ] {
+            assert_eq!(begun_at_end(text, secret, bytes_min), found, "{text} {secret}");
+        }
+    }
 
     #[test]
     fn debug_output_hides_the_secret() {

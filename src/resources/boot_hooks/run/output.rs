@@ -1,6 +1,7 @@
 //! Output of a hook: bounded while it is read, secrets masked, truncated for storage.
 
 use crate::resources::boot_hooks::input::{Environment, VARIABLE_VALUE_BYTES_MAX};
+use crate::secret::begun_at_end;
 
 /// Maximum length of the stored output, in characters.
 pub const CHARACTERS_MAX: usize = 4096;
@@ -82,15 +83,11 @@ fn mask(mut text: String, more: bool, environment: &Environment) -> String {
     }
     if more {
         // The text may have been truncated inside a secret: remove the beginning of that secret.
-        let begun = |secret: &&str| (1..secret.len()).rev().find(|n| ends_with(&text, secret, *n));
+        let begun = |secret: &&str| begun_at_end(&text, secret, 1);
         let longest = secrets.iter().filter_map(begun).max().unwrap_or(0);
         text.truncate(text.len() - longest);
     }
     text
-}
-
-fn ends_with(text: &str, secret: &str, bytes: usize) -> bool {
-    secret.get(..bytes).is_some_and(|begin| text.ends_with(begin))
 }
 
 #[cfg(test)]

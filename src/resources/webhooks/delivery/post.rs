@@ -30,6 +30,7 @@ use crate::net::spawn_owned;
 use crate::resources::webhooks::channels::{Outcome, Rendered, Verdict};
 use crate::resources::webhooks::input::ReceiverUrl;
 use crate::resources::webhooks::outbound::Outbound;
+use crate::secret::begun_at_end;
 
 /// Time from the lookup of the host to the last byte of the response.
 pub(super) const ATTEMPT_TIME: Duration = Duration::from_secs(15);
@@ -219,8 +220,7 @@ fn snippet(body: &[u8], secret_path: Option<&str>) -> String {
     for part in parts.filter(|part| part.len() >= MASKED_BYTES_MIN) {
         text = text.replace(part, "***");
         // What was read of a long body can end within a part.
-        let is_end = |bytes: &usize| part.get(..*bytes).is_some_and(|begin| text.ends_with(begin));
-        if let Some(bytes) = (MASKED_BYTES_MIN..part.len()).rev().find(is_end) {
+        if let Some(bytes) = begun_at_end(&text, part, MASKED_BYTES_MIN) {
             text.truncate(text.len() - bytes);
         }
     }
