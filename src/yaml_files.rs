@@ -61,6 +61,13 @@ fn list_files(folder: &Path, limits: FolderLimits) -> Result<Vec<PathBuf>, Strin
     Ok(found)
 }
 
+/// Returns why a document is not valid YAML, in one line: without the excerpt of the document, which can be long.
+#[must_use]
+pub fn error_line(error: &serde_saphyr::Error) -> String {
+    let text = error.without_snippet().to_string().replace(char::is_control, " ");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// Reads a regular file of at most `bytes_max` bytes.
 ///
 /// # Errors

@@ -15,6 +15,7 @@ use serde_saphyr::Options;
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
 
 use super::tree::{Node, Path};
+use crate::yaml_files::error_line;
 
 /// Maximum size of a document, in bytes, before and after its aliases are expanded: the limit of the gateways.
 pub const DOCUMENT_BYTES_MAX: usize = 256 << 10;
@@ -34,12 +35,9 @@ pub(super) fn parse(text: &str) -> Result<Node, String> {
         return Err(format!("must be at most {DOCUMENT_BYTES_MAX} bytes, got {}", text.len()));
     }
     let parsed = serde_saphyr::from_str_with_options::<Document>(text, options());
-    parsed.map(|Document(node)| node).map_err(|error| {
-        let text = error.without_snippet().to_string();
-        let shown = text.replace(char::is_control, " ");
-        let words: Vec<&str> = shown.split_whitespace().collect();
-        format!("is not valid: {}", words.join(" "))
-    })
+    parsed
+        .map(|Document(node)| node)
+        .map_err(|error| format!("is not valid: {}", error_line(&error)))
 }
 
 fn options() -> Options {

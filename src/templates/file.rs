@@ -139,12 +139,8 @@ fn options() -> Options {
 
 /// Parses a template. The error contains the key or the line.
 fn parse_template(text: &str) -> Result<Template, String> {
-    let written: Written =
-        serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
-            let text = error.without_snippet().to_string();
-            let words: Vec<&str> = text.split_whitespace().collect();
-            format!("is not a valid template: {}", words.join(" "))
-        })?;
+    let written: Written = serde_saphyr::from_str_with_options(text, options())
+        .map_err(|error| format!("is not a valid template: {}", yaml_files::error_line(&error)))?;
     let Written { template: About { name, description, category }, sandbox } = written;
     let Sandbox { image, gpu, providers, environment, presets } = sandbox;
     check_name("template.name", &name)?;
