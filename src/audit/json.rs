@@ -1,12 +1,11 @@
 //! Values of a batch as PostgreSQL reads them from JSON.
 
-use std::fmt::Write as _;
-
 use serde::{Serialize, Serializer};
 
 use super::Ending;
 use crate::clock::Timestamp;
 use crate::db::types::AuditId;
+use crate::seal;
 
 #[expect(clippy::ref_option, reason = "the shape that serde asks for")]
 pub(super) fn maybe_time<S: Serializer>(at: &Option<Timestamp>, out: S) -> Result<S::Ok, S::Error> {
@@ -38,12 +37,6 @@ pub(super) fn time<S: Serializer>(at: &Timestamp, out: S) -> Result<S::Ok, S::Er
 /// Serializes bytes in PostgreSQL's hex format.
 #[expect(clippy::ref_option, reason = "the shape that serde asks for")]
 pub(super) fn hex<S: Serializer>(bytes: &Option<Vec<u8>>, out: S) -> Result<S::Ok, S::Error> {
-    let text = bytes.as_ref().map(|bytes| {
-        bytes.iter().fold(String::from("\\x"), |mut text, byte| {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
-    });
+    let text = bytes.as_ref().map(|bytes| format!("\\x{}", seal::hex(bytes)));
     text.serialize(out)
 }

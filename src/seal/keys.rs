@@ -17,7 +17,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use ring::{hkdf, hmac};
 use zeroize::Zeroizing;
 
-use super::{KEY_BYTES, SealKey, TagKey, fill_random};
+use super::{KEY_BYTES, SealKey, TagKey, decode_hex, fill_random};
 use crate::error::{Error, Reason};
 use crate::private_files::{self, Draft};
 use crate::secret::Secret;
@@ -176,12 +176,6 @@ fn key_bytes(text: &str) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
     };
     let bytes = Zeroizing::new(bytes);
     Some(Zeroizing::new(bytes.as_slice().try_into().ok()?))
-}
-
-fn decode_hex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()));
-    let digits = digits.collect::<Option<Vec<u8>>>()?;
-    Some(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }
 
 fn read_key_file(path: &Path) -> io::Result<Secret> {

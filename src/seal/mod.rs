@@ -134,6 +134,18 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Decodes hexadecimal digits in upper or lower case. Returns `None` for other characters and for an odd number of
+/// digits.
+#[must_use]
+pub fn decode_hex(text: &str) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(2) {
+        return None;
+    }
+    let digits = text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok()));
+    let digits = digits.collect::<Option<Vec<u8>>>()?;
+    Some(digits.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+}
+
 /// Whether a text has the form of a SHA-256 in hexadecimal digits, in upper or lower case.
 #[must_use]
 pub fn is_sha256_hex(text: &str) -> bool {
@@ -182,6 +194,18 @@ fn header(sealed: &[u8]) -> Option<(&str, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hexadecimal_digits_are_decoded_in_pairs() {
+        let bytes = [0, 0x1f, 0xa0, 0xff];
+        assert_eq!(hex(&bytes), "001fa0ff");
+        for good in ["001fa0ff", "001FA0ff"] {
+            assert_eq!(decode_hex(good).as_deref(), Some(&bytes[..]), "{good}");
+        }
+        for bad in ["0", "001", "+1", "0x", "g0", "\u{e4}", " 0"] {
+            assert_eq!(decode_hex(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn a_sha256_has_64_hexadecimal_digits() {

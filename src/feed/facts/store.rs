@@ -21,6 +21,7 @@ use crate::db::{Conn, on_conn};
 use crate::error::Error;
 use crate::feed::store::parse_role;
 use crate::labels::{Labels, Selector};
+use crate::seal::decode_hex;
 
 /// Returns the facts of all gateways.
 pub(super) async fn gateway_facts(
@@ -225,15 +226,6 @@ fn parse_principal(text: Option<String>) -> Result<Option<PrincipalId>, Error> {
 }
 
 fn from_hex(text: &str) -> Result<[u8; 32], Error> {
-    let bad = || Error::internal("a stored key hash is not 64 hexadecimal digits");
-    let digits = text.as_bytes();
-    if digits.len() != 64 {
-        return Err(bad());
-    }
-    let mut hash = [0; 32];
-    for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-        let pair = std::str::from_utf8(pair).map_err(|_| bad())?;
-        *byte = u8::from_str_radix(pair, 16).map_err(|_| bad())?;
-    }
-    Ok(hash)
+    let hash = decode_hex(text).and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    hash.ok_or_else(|| Error::internal("a stored key hash is not 64 hexadecimal digits"))
 }
