@@ -65,8 +65,8 @@ pub fn shorten(text: &mut String, characters_max: usize) -> bool {
     end.is_some()
 }
 
-/// Whether a text can be the name of a gateway, a sandbox or a template, or the key of a label: an ASCII letter or digit,
-/// then letters, digits, `.`, `_` and `-`. The length is not checked.
+/// Whether a text can be the name of a gateway, a sandbox or a template, or the key of a label: an ASCII letter or
+/// digit, then letters, digits, `.`, `_` and `-`. The length is not checked.
 #[must_use]
 pub fn is_ascii_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -82,7 +82,16 @@ pub fn is_plain_line(text: &str) -> bool {
 /// Whether a text is read as it is stored: as for a line, but with these control characters, such as line breaks.
 #[must_use]
 pub fn is_plain_text(text: &str, allowed: &str) -> bool {
-    !text.contains(|c: char| (c.is_control() && !allowed.contains(c)) || is_deceptive(c))
+    text.chars().all(|c| is_plain(c, allowed))
+}
+
+/// Returns the characters of a text with a space for each that [`is_plain_text`] refuses.
+pub fn plain_text(text: &str, allowed: &str) -> impl Iterator<Item = char> {
+    text.chars().map(move |c| if is_plain(c, allowed) { c } else { ' ' })
+}
+
+fn is_plain(c: char, allowed: &str) -> bool {
+    (!c.is_control() || allowed.contains(c)) && !is_deceptive(c)
 }
 
 #[cfg(test)]
@@ -97,11 +106,15 @@ mod tests {
         for (text, allowed) in [("a\nb", "\n"), ("a\r\nb", "\r\n"), ("a\tb\n", "\n\t")] {
             assert!(is_plain_text(text, allowed) && !is_plain_line(text), "{text:?}");
             assert!(!is_plain_text(text, &allowed[1..]), "{text:?} without {allowed:?}");
+            assert_eq!(plain_text(text, allowed).collect::<String>(), text);
         }
         for bad in
             ["\u{1b}[2J", "a\0", "safe \u{202e}live", "a\u{2066}", "a\u{2029}b", "a\u{e0041}"]
         {
             assert!(!is_plain_text(bad, "\n\r\t") && !is_plain_line(bad), "{bad:?}");
+            let plain: String = plain_text(bad, "").collect();
+            assert!(is_plain_line(&plain), "{bad:?}");
+            assert_eq!(plain.chars().count(), bad.chars().count(), "{bad:?}");
         }
     }
 

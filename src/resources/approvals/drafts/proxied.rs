@@ -20,6 +20,7 @@ use super::edit::{not_reviewable, status_word};
 use super::hints::hint;
 use super::rejections;
 use super::undo::{self, Undoing};
+use crate::characters::plain_text;
 use crate::ctx::Ctx;
 use crate::db::types::SandboxRef;
 use crate::error::{Error, Reason};
@@ -262,19 +263,21 @@ pub fn reject<'a>(
 /// # Errors
 /// `ROUND_CLOSED` if one is being written; those of [`votes::cast`].
 async fn vote_against(ctx: &Ctx, rounds: Vec<Round>, reason: &str) -> Result<(), Error> {
-    let comment: String = reason.chars().take(REASON_CHARACTERS_MAX).collect();
-    let comment: String =
-        comment.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect();
-    let comment = if comment.trim().is_empty() {
-        "rejected through the OpenShell API".to_owned()
-    } else {
-        comment
-    };
+    let comment = comment_of(reason);
     let voted = vote(ctx, rounds, Decision::Reject, Some(&comment)).await?;
     match voted.iter().find(|round| round.state != RoundState::Rejected) {
         Some(round) => Err(closed(round)),
         None => Ok(()),
     }
+}
+
+/// Returns the comment of a vote for the reason of a client. No reason is refused: it is cut, and read as it is stored.
+fn comment_of(reason: &str) -> String {
+    let comment: String = plain_text(reason, "\n").take(REASON_CHARACTERS_MAX).collect();
+    if comment.trim().is_empty() {
+        return "rejected through the OpenShell API".to_owned();
+    }
+    comment
 }
 
 /// Rejects a pending chunk that cannot be reviewed any more, or never could: because it is too large, cannot be merged, or
@@ -354,5 +357,23 @@ async fn propose_undo(
     match undo::submit(ctx, undoing).await? {
         Some(opened) => required(ctx, &opened.round).await.map(Some),
         None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t20_the_reason_of_a_rejection_is_read_as_it_is_stored() {
+        for (reason, comment) in [
+            ("not needed", "not needed"),
+            ("safe\u{202e}\nlive\t\u{1b}[2J", "safe \nlive  [2J"),
+            ("\u{2066}\n", "rejected through the OpenShell API"),
+        ] {
+            assert_eq!(comment_of(reason), comment, "{reason:?}");
+        }
+        let most = "\u{e4}".repeat(REASON_CHARACTERS_MAX);
+        assert_eq!(comment_of(&format!("{most}a")), most);
     }
 }
