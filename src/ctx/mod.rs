@@ -52,7 +52,7 @@ pub(crate) use self::taken_over::Takeover;
 pub use self::transaction::Tx;
 pub use crate::db::types::GatewayRef;
 
-/// Maximum length of a display name in a stored rule, in characters.
+/// Maximum length of a display name in a row, in characters.
 const STORED_ACTOR_CHARACTERS_MAX: usize = 254;
 
 /// A checked call: global, or on one gateway.
@@ -151,7 +151,7 @@ impl Ctx {
         }
     }
 
-    /// The caller's display name as rules store it, cut after 254 characters.
+    /// The caller's display name as rows store it, cut after 254 characters.
     #[must_use]
     pub fn stored_actor(&self) -> String {
         self.actor().chars().take(STORED_ACTOR_CHARACTERS_MAX).collect()

@@ -23,8 +23,6 @@ use crate::seal::join_parts;
 pub const HOOKS_MAX: i64 = 32;
 /// Maximum number of hooks of all sandboxes of one gateway; the sandboxes need not exist.
 pub const HOOKS_OF_GATEWAY_MAX: i64 = 20_000;
-/// Maximum length of the stored name of the creator, in characters.
-const CREATOR_CHARACTERS_MAX: usize = 254;
 
 /// A validated hook to create.
 #[derive(Debug, Clone)]
@@ -137,7 +135,7 @@ pub async fn create(ctx: &Ctx, place: &SandboxRef, new: NewHook) -> Result<Hook,
         order: 0,
         enabled: new.enabled,
         continue_on_failure: new.continue_on_failure,
-        created_by: ctx.actor().chars().take(CREATOR_CHARACTERS_MAX).collect(),
+        created_by: ctx.stored_actor(),
         created_at: now,
         updated_at: now,
         last_run_at: None,

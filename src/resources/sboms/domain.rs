@@ -33,7 +33,6 @@ const PIECE_BYTES: i32 = 1024 * 1024;
 const AT_ONCE: i64 = 20;
 /// Attempts of an upload that conflicts with concurrent uploads.
 const TRIES_MAX: usize = 3;
-const UPLOADED_BY_CHARACTERS_MAX: usize = 254;
 
 /// A document that is being uploaded.
 #[derive(Debug, Default)]
@@ -158,7 +157,7 @@ async fn replace(
     before: Option<i64>,
     difference: &Difference,
 ) -> Result<Option<Snapshot>, Error> {
-    let actor: String = ctx.actor().chars().take(UPLOADED_BY_CHARACTERS_MAX).collect();
+    let actor = ctx.stored_actor();
     ctx.long_transaction(async |tx| {
         store::lock(tx, place).await?;
         let now = store::snapshot(tx, place).await?;

@@ -23,7 +23,7 @@ pub struct NewProposal<'a> {
     pub mode: ProposalMode,
     /// The gateway's hash of the policy that the proposer has seen.
     pub expected_hash: Option<&'a str>,
-    /// Name of the proposer, of which at most 254 characters are stored.
+    /// Name of the proposer, at most 254 characters.
     pub actor: &'a str,
     /// The proposer.
     pub principal: Option<PrincipalId>,

@@ -85,7 +85,7 @@ async fn open_in(
     }
     let stored = change.to_stored()?;
     let (content, document) = (content(candidate), change.document(&candidate.policy));
-    let actor = ctx.actor();
+    let actor = ctx.stored_actor();
     let mut new = new_round(place, candidate, &content, submission.comment);
     new.owner = store::owner(tx, place, &candidate.sandbox_id).await?;
     new.decides = true;

@@ -33,8 +33,6 @@ pub const PROPOSED_A_DAY_MAX: i64 = 1_000;
 const DAY: Duration = Duration::from_hours(24);
 /// Maximum number of authors of a round.
 const AUTHORS_MAX: usize = 1_000;
-/// Maximum length of the stored name of a proposer or voter, in characters.
-const ACTOR_CHARACTERS_MAX: usize = 254;
 
 /// A round to open.
 #[derive(Debug)]
@@ -136,7 +134,7 @@ async fn open_in(
     } else {
         let proposer = require_proposer(ctx, tx, new, now).await?;
         let approves = new.decides && ctx.role() >= Role::Operator;
-        (proposer, approves.then(|| (ctx.actor().to_string(), ctx.role())))
+        (proposer, approves.then(|| (ctx.stored_actor(), ctx.role())))
     };
     let mut round = to_round(new, proposer, &rules, digest, chunk_id, now)?;
     round.summary.roots = roots_behind(ctx, tx, &round).await?;
@@ -145,8 +143,7 @@ async fn open_in(
     let row = NewRow { round: &round, content: &content, proposer: Some(proposer), remind_at };
     round.id = store::insert(tx, &row).await?;
     if let Some(proposal) = &new.proposal {
-        let actor: String = proposal.actor.chars().take(ACTOR_CHARACTERS_MAX).collect();
-        proposals::insert(tx, &round, &NewProposal { actor: &actor, ..*proposal }).await?;
+        proposals::insert(tx, &round, proposal).await?;
     }
     if let (true, Some((actor, role))) = (rules.workflows.is_empty(), approves) {
         approve_by_proposing(tx, &mut round, (proposer, &actor, role), now).await?;
@@ -316,11 +313,10 @@ async fn approve_by_proposing(
     (principal, actor, role): (PrincipalId, &str, Role),
     now: Timestamp,
 ) -> Result<(), Error> {
-    let actor: String = actor.chars().take(ACTOR_CHARACTERS_MAX).collect();
     let new = NewVote {
         workflow: None,
         principal,
-        actor: &actor,
+        actor,
         role,
         decision: Decision::Approve,
         comment: None,

@@ -33,8 +33,6 @@ pub const VOTES_MAX: usize = 100;
 const CHANGES_MAX: i64 = 21;
 /// Maximum length of a comment, in characters.
 pub const COMMENT_CHARACTERS_MAX: usize = 1_000;
-/// Maximum length of the stored name of a voter, in characters.
-const ACTOR_CHARACTERS_MAX: usize = 254;
 
 /// What a voter wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,7 +222,7 @@ async fn store_vote(
     }
     store::clear(tx, round, voter, now).await?;
     let workflow = rules::in_force(tx, &round.place).await?.narrowest();
-    let actor: String = ctx.actor().chars().take(ACTOR_CHARACTERS_MAX).collect();
+    let actor = ctx.stored_actor();
     let (role, comment) = (ctx.role(), ballot.comment.as_deref());
     let (principal, actor) = (voter, actor.as_str());
     let new = NewVote { workflow, principal, actor, role, decision, comment, at: now };

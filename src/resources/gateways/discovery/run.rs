@@ -40,7 +40,6 @@ const LEASE_MARGIN: Duration = Duration::from_secs(30);
 const RUNS_KEPT: i64 = 100;
 /// Lease of a run, of the worker or of an admin.
 const LEASE: &str = "gateway.discovery-run";
-const ACTOR_CHARACTERS_MAX: usize = 254;
 const ERROR_CHARACTERS_MAX: usize = 500;
 
 /// Runs discovery for an admin, on these domains or, if the list is empty, on all configured ones.
@@ -293,7 +292,7 @@ fn build_run(
     Ok(DiscoveryRun {
         began_at,
         ended_at: ctx.now(),
-        actor: ctx.actor().chars().take(ACTOR_CHARACTERS_MAX).collect(),
+        actor: ctx.stored_actor(),
         found: count(|_| true),
         registered: count(|outcome| outcome == CandidateOutcome::Registered),
         skipped: count(|outcome| match outcome {
