@@ -123,7 +123,7 @@ pub(super) fn print_message(
             if is_position && cells.len() < 2 {
                 return Ok(ControlFlow::Continue(()));
             }
-            cells.join("  ").replace('\n', " ")
+            output::one_line(&cells.join("  "))
         }
     };
     if line.is_empty() {
@@ -220,7 +220,7 @@ fn collect(
             for (at, item) in items.iter().enumerate() {
                 let title = if at == 0 { title.clone() } else { String::new() };
                 let item = Value::List(vec![item.clone()]);
-                pairs.push((title, cells::text(&field, &item).replace('\n', " ")));
+                pairs.push((title, output::one_line(&cells::text(&field, &item))));
             }
             continue;
         }
