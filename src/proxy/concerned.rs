@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::pb::wire;
 use crate::resources::sandboxes::input::NAME_CHARACTERS_MAX;
 use crate::seal::hex;
+use crate::texts::check_length;
 
 /// Maximum number of names stored per request; the audit log truncates long texts.
 const TARGETS_MAX: usize = 16;
@@ -52,15 +53,8 @@ impl RequestSubject {
     /// # Errors
     /// `INVALID_FIELD` of the name.
     pub(super) fn check_lengths(&self) -> Result<(), Error> {
-        for (field, name) in [("workspace", &self.sandbox.workspace), ("name", &self.sandbox.name)]
-        {
-            let count = name.chars().count();
-            if count > NAME_CHARACTERS_MAX {
-                let why = format!("must be at most {NAME_CHARACTERS_MAX} characters, got {count}");
-                return Err(Error::invalid(field, why));
-            }
-        }
-        Ok(())
+        check_length("workspace", &self.sandbox.workspace, NAME_CHARACTERS_MAX)?;
+        check_length("name", &self.sandbox.name, NAME_CHARACTERS_MAX)
     }
 
     /// Returns the action and target for the audit log.

@@ -14,6 +14,7 @@ use crate::policy::diff::{Difference, DifferenceKind};
 use crate::policy::{DOCUMENT_BYTES_MAX, Preset};
 use crate::resources::policy_pins::domain::{Pin, PinFilter, PinOutcome, PinSettings};
 use crate::rpc::wire;
+use crate::texts::check_length;
 use crate::upstream::generation::Generation;
 
 /// Parses the fields that name a sandbox on the gateway of the call.
@@ -201,11 +202,7 @@ impl TryFrom<pb::PinPolicyRequest> for PinSettings {
 
 /// Parses a name in a filter; `None` if it is empty.
 fn filter_name(field: &str, name: String) -> Result<Option<String>, Error> {
-    let count = name.chars().count();
-    if count > PLACE_CHARACTERS_MAX {
-        let why = format!("must be at most {PLACE_CHARACTERS_MAX} characters, got {count}");
-        return Err(Error::invalid(field, why));
-    }
+    check_length(field, &name, PLACE_CHARACTERS_MAX)?;
     Ok((!name.is_empty()).then_some(name))
 }
 

@@ -16,6 +16,7 @@ use crate::ctx::{Ctx, ListKey};
 use crate::db::Conn;
 use crate::db::page::PageSize;
 use crate::error::{Error, ResourceKind};
+use crate::texts::check_search;
 
 /// Bytes of the texts of a page, approximately. Clients accept 4 MiB.
 pub const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -173,14 +174,7 @@ impl VulnerabilityFilter {
                 return Err(Error::invalid("severity", why));
             }
         };
-        let count = bom_ref.chars().count();
-        if count > REFERENCE_CHARACTERS_MAX {
-            let why = format!("must be at most {REFERENCE_CHARACTERS_MAX} characters, got {count}");
-            return Err(Error::invalid("bom_ref", why));
-        }
-        if bom_ref.contains(char::is_control) {
-            return Err(Error::invalid("bom_ref", "must be free of control characters"));
-        }
+        check_search("bom_ref", &bom_ref, REFERENCE_CHARACTERS_MAX)?;
         Ok(Self { severity, bom_ref: (!bom_ref.is_empty()).then_some(bom_ref) })
     }
 }

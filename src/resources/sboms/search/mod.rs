@@ -22,19 +22,13 @@ use crate::ctx::{FleetCtx, ListKey};
 use crate::db::page::PageSize;
 use crate::error::Error;
 use crate::resources::sboms::intake::SbomLimits;
+use crate::texts::{check_length, check_search};
 
 /// Longest search text, in characters.
 pub const SEARCH_CHARACTERS_MAX: usize = 256;
 /// Checks a search text and converts it to lower case. `None` if it is blank.
 pub fn parse_text(field: &str, text: &str) -> Result<Option<String>, Error> {
-    let count = text.chars().count();
-    if count > SEARCH_CHARACTERS_MAX {
-        let why = format!("must be at most {SEARCH_CHARACTERS_MAX} characters, got {count}");
-        return Err(Error::invalid(field, why));
-    }
-    if text.contains(char::is_control) {
-        return Err(Error::invalid(field, "must be free of control characters"));
-    }
+    check_search(field, text, SEARCH_CHARACTERS_MAX)?;
     Ok((!text.trim().is_empty()).then(|| keys::fold(text.trim())))
 }
 
@@ -69,11 +63,7 @@ fn bound<'a>(field: &str, text: &'a str) -> Result<Option<&'a str>, Error> {
     if text.is_empty() {
         return Ok(None);
     }
-    let count = text.chars().count();
-    if count > VERSION_CHARACTERS_MAX {
-        let why = format!("must be at most {VERSION_CHARACTERS_MAX} characters, got {count}");
-        return Err(Error::invalid(field, why));
-    }
+    check_length(field, text, VERSION_CHARACTERS_MAX)?;
     if version::key(text, Scheme::Generic).is_empty() || text.contains(char::is_control) {
         return Err(Error::invalid(field, "must be a version that begins with a number"));
     }
