@@ -25,6 +25,7 @@ use tracing::warn;
 use super::connect::{self, ConnectError, Protocol};
 use super::names::Resolver;
 use super::roots::client_tls;
+use super::without_brackets;
 use crate::error::{Error, Reason, error_chain};
 
 /// Maximum size of the status line and headers of a response, in bytes.
@@ -141,7 +142,7 @@ impl Destination {
         if authority.as_str().contains('@') {
             return Err(bad("must name no user"));
         }
-        let host = authority.host().trim_matches(['[', ']']).to_owned();
+        let host = without_brackets(authority.host()).to_owned();
         if host.is_empty() {
             return Err(bad("must name a host"));
         }

@@ -26,6 +26,12 @@ use tokio::task::JoinHandle;
 /// Error of a body, from any source.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// Returns the host of a URL without the brackets of an IPv6 address.
+#[must_use]
+pub(crate) fn without_brackets(host: &str) -> &str {
+    host.trim_matches(['[', ']'])
+}
+
 /// Starts a task that ends with its connection or call. It must run on the runtime of the connection, so it cannot be a
 /// task of the main runtime.
 #[expect(clippy::disallowed_methods, reason = "owned by a connection or a call, on its runtime")]

@@ -2,6 +2,7 @@
 
 use http::Uri;
 
+use super::without_brackets;
 use crate::error::Error;
 
 /// The address at which callers reach this server.
@@ -22,7 +23,7 @@ impl PublicAddress {
         let uri: Uri = url.parse().map_err(|_| fault())?;
         let scheme = uri.scheme_str().ok_or_else(fault)?.to_owned();
         let host = uri.host().ok_or_else(fault)?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = without_brackets(host).to_owned();
         let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
         Ok(Self { host, port, scheme })
     }

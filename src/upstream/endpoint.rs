@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 
 use crate::error::Error;
 use crate::net::loopback::is_loopback_host;
+use crate::net::without_brackets;
 use crate::words;
 
 /// Maximum length of an endpoint, in characters.
@@ -118,7 +119,7 @@ impl OidcClient {
     #[must_use]
     pub fn token_host(&self) -> Option<String> {
         let uri = self.token_url.parse::<http::Uri>().ok()?;
-        Some(uri.host()?.trim_matches(['[', ']']).to_owned())
+        Some(without_brackets(uri.host()?).to_owned())
     }
 }
 

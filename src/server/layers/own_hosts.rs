@@ -18,6 +18,7 @@ use http::{HeaderMap, Uri};
 
 use crate::config;
 use crate::net::loopback::is_loopback_host;
+use crate::net::without_brackets;
 
 /// A host of a URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +30,7 @@ enum Host {
 impl Host {
     /// Reads a host, with or without the brackets of IPv6.
     fn parse(text: &str) -> Self {
-        match text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        match without_brackets(text).parse::<IpAddr>() {
             Ok(ip) => Self::Address(ip.to_canonical()),
             Err(_) => Self::Name(text.to_ascii_lowercase()),
         }
