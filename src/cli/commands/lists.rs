@@ -136,6 +136,13 @@ pub(super) fn missing(response: &DynamicMessage) -> Vec<String> {
     lines
 }
 
+/// Returns how to continue a change of many objects that one call has not finished.
+pub(super) fn continuation(response: &DynamicMessage) -> Option<String> {
+    let more = response.get_field_by_name("more")?.as_bool()?;
+    let next = response.get_field_by_name("next_after_delivery_id")?.as_i64()?;
+    more.then(|| format!("more deliveries match: `--after-delivery-id {next}` continues"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{fields, table};
@@ -168,6 +175,19 @@ mod tests {
         assert_eq!(Cursor::Sequence.next(&page), Some(("after_sequence", Value::I64(7))));
         let page = response("ListEventsResponse", r#"{"next_after_sequence": 7}"#);
         assert_eq!(Cursor::Sequence.next(&page), None);
+    }
+
+    #[test]
+    fn a_change_of_many_objects_says_how_it_continues() {
+        let part = response(
+            "RedeliverWebhookResponse",
+            r#"{"redelivered": 2, "more": true, "next_after_delivery_id": 7}"#,
+        );
+        let how = continuation(&part).unwrap();
+        assert_eq!(how, "more deliveries match: `--after-delivery-id 7` continues");
+        assert_eq!(continuation(&response("RedeliverWebhookResponse", "{}")), None);
+        let page = r#"{"next_after_sequence": 7, "more": true}"#;
+        assert_eq!(continuation(&response("ListEventsResponse", page)), None);
     }
 
     #[test]

@@ -92,6 +92,9 @@ async fn call(
     if is_cut && !globals.quiet {
         output::print_error("more items exist: `--limit` shows more");
     }
+    if let Some(how) = lists::continuation(&response).filter(|_| !globals.quiet) {
+        output::print_error(&how);
+    }
     if !row.fails_unless.is_empty() {
         let answer = response.get_field_by_name(row.fails_unless);
         if answer.and_then(|answer| answer.as_bool()) == Some(false) {

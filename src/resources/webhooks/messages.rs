@@ -1,6 +1,7 @@
 //! Translates messages of `WebhookService`.
 
 use super::channels::{Channel, SmtpTls, Verdict};
+use super::deliveries::redelivery::Redelivered;
 use super::deliveries::store::{Delivery, PastAttempt};
 use super::deliveries::{DeliveryStatus, last_attempt};
 use super::delivery::recipient::Attempt;
@@ -244,6 +245,16 @@ impl From<Delivery> for pb::WebhookDelivery {
             delivered_time: row.delivered_at.map(wire::to_timestamp),
             last_attempt: last.map(Into::into),
             earlier_attempts: row.attempts_json.0.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<Redelivered> for pb::RedeliverWebhookResponse {
+    fn from(again: Redelivered) -> Self {
+        Self {
+            redelivered: i64::try_from(again.count).unwrap_or(i64::MAX),
+            more: again.next_after.is_some(),
+            next_after_delivery_id: again.next_after.unwrap_or_default(),
         }
     }
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tonic::Request;
 
-use super::deliveries::{self, Chosen};
+use super::deliveries::redelivery::{self, Chosen};
 use super::sealed::SigningSecret;
-use super::{delivery, domain, input, messages};
+use super::{deliveries, delivery, domain, input, messages};
 use crate::app::App;
 use crate::db::page::PageSize;
 use crate::db::types::WebhookId;
@@ -128,11 +128,11 @@ impl WebhookService for Webhooks {
             let start = req.start_time.map(|at| wire::parse_timestamp("start_time", at));
             let end = req.end_time.map(|at| wire::parse_timestamp("end_time", at));
             let (start, end) = (start.transpose()?, end.transpose()?);
-            let chosen = Chosen::parse(req.delivery_ids, start, end)?;
+            let part = (req.after_delivery_id, req.max_deliveries);
+            let chosen = Chosen::parse(req.delivery_ids, (start, end), part)?;
             let id = WebhookId(req.webhook_id);
-            let (count, more) = deliveries::redeliver(&ctx, id, &chosen, req.only_failed).await?;
-            let redelivered = i64::try_from(count).unwrap_or(i64::MAX);
-            Ok(pb::RedeliverWebhookResponse { redelivered, more })
+            let again = redelivery::redeliver(&ctx, id, &chosen, req.only_failed).await?;
+            Ok(again.into())
         })
         .await
     }

@@ -9,6 +9,7 @@ mod noticed;
 mod outages;
 pub(crate) mod plans;
 pub(crate) mod receiver;
+mod redelivery;
 mod secrets;
 mod signatures;
 mod unreadable;

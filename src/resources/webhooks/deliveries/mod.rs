@@ -1,27 +1,21 @@
-//! Messages of webhooks: their states, lists, and sending them again.
+//! Messages of webhooks: their states and lists. `redelivery` sends them again.
 //!
 //! Invariants
 //! - e11: a message is pending until its receiver has accepted it or it has failed;
-//! - e12: sending a message again keeps its id and its payload;
 //! - the earlier attempts are kept, at most 10.
 
+pub mod redelivery;
 pub mod store;
 
-use crate::clock::Timestamp;
 use crate::ctx::{Ctx, ListKey};
 use crate::db::page::PageSize;
 use crate::db::types::WebhookId;
-use crate::error::{Error, ResourceKind};
+use crate::error::Error;
 use crate::words;
 
-use self::store::{Delivery, PastAttempt, Written, sql_time};
-use super::delivery::DeliveryState;
+use self::store::{Delivery, PastAttempt};
 use super::domain;
 
-/// Maximum number of ids in one request.
-pub const IDS_MAX: usize = 1_000;
-/// Maximum number of messages that one request sends again: half of the pending ones with which a webhook is disabled.
-pub const REDELIVERED_MAX: usize = 50_000;
 /// Messages per transaction.
 const BATCH: usize = 1_000;
 /// Maximum size of the attempts of a page, in bytes: clients accept 4 MiB by default.
@@ -38,52 +32,6 @@ words! {
         Success = "success",
         /// It is not sent again.
         Failed = "failed",
-    }
-}
-
-/// Which messages are sent again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Chosen {
-    /// These.
-    Ids(Vec<i64>),
-    /// Those that were queued from the first time until before the second one.
-    Span(Timestamp, Timestamp),
-}
-
-impl Chosen {
-    /// Parses a request: either ids or a span.
-    ///
-    /// # Errors
-    /// `Invalid` for more than 1000 ids, both, neither, or a span that ends before it begins.
-    pub fn parse(
-        ids: Vec<i64>,
-        start: Option<Timestamp>,
-        end: Option<Timestamp>,
-    ) -> Result<Self, Error> {
-        if ids.len() > IDS_MAX {
-            let why = format!("must have at most {IDS_MAX} ids, got {}", ids.len());
-            return Err(Error::invalid("delivery_ids", why));
-        }
-        match (ids.is_empty(), start, end) {
-            (false, None, None) => {
-                let mut ids = ids;
-                ids.sort_unstable();
-                ids.dedup();
-                Ok(Self::Ids(ids))
-            }
-            (true, Some(start), Some(end)) if start < end => Ok(Self::Span(start, end)),
-            (true, Some(_), Some(_)) => {
-                Err(Error::invalid("end_time", "must be after `start_time`"))
-            }
-            (true, Some(_), None) => {
-                Err(Error::invalid("end_time", "is required with `start_time`"))
-            }
-            (true, None, Some(_)) => {
-                Err(Error::invalid("start_time", "is required with `end_time`"))
-            }
-            (true, None, None) => Err(Error::invalid("delivery_ids", "or a span is required")),
-            (false, _, _) => Err(Error::invalid("delivery_ids", "must be empty with a span")),
-        }
     }
 }
 
@@ -128,60 +76,6 @@ pub(super) fn attempt_bytes(row: &Delivery) -> usize {
     earlier.sum::<usize>() + text(&row.error_message) + text(&row.response_snippet)
 }
 
-/// Makes finished messages pending again. Returns their number, and whether more messages match.
-///
-/// # Errors
-/// `WEBHOOK_INACTIVE`, `WEBHOOK_UNREADABLE`; `NotFound` if the webhook has no message of an id.
-pub async fn redeliver(
-    ctx: &Ctx,
-    webhook: WebhookId,
-    chosen: &Chosen,
-    only_failed: bool,
-) -> Result<(usize, bool), Error> {
-    ctx.set_audit_target(webhook.to_string());
-    domain::find_active(ctx, webhook).await?;
-    let (mut done, mut after) = (0, 0);
-    loop {
-        let (count, last) = ctx
-            .transaction(async |tx| {
-                let rows = match chosen {
-                    Chosen::Ids(ids) => {
-                        let rows = store::by_ids(tx, webhook, ids).await?;
-                        check_all_found(ids, &rows)?;
-                        rows
-                    }
-                    Chosen::Span(from, until) => {
-                        let (span, limit) = ((*from, *until), batch_limit());
-                        store::finished_between(tx, webhook, span, only_failed, after, limit)
-                            .await?
-                    }
-                };
-                let last = rows.iter().map(|row| row.id.get()).max();
-                let now = ctx.db().now(tx).await?;
-                let again: Vec<Written> = rows
-                    .into_iter()
-                    .filter(|row| is_chosen(row.status, only_failed))
-                    .map(|row| pending_again(row, now))
-                    .collect::<Result<_, _>>()?;
-                store::write(tx, &again).await?;
-                Ok((again.len(), last))
-            })
-            .await?;
-        if count > 0 {
-            ctx.app().part::<DeliveryState>().notify_queued([webhook]);
-        }
-        done += count;
-        let Some(last) = last.filter(|_| matches!(chosen, Chosen::Span(..))) else { break };
-        after = last;
-        if done >= REDELIVERED_MAX {
-            ctx.add_audit_detail("count", done);
-            return Ok((done, true));
-        }
-    }
-    ctx.add_audit_detail("count", done);
-    Ok((done, false))
-}
-
 /// Deletes the finished messages of a webhook that is deleted next, in batches: there can be millions of them, and
 /// deleting all at once would block other writers or take too long. Pending ones, whose number is limited, are deleted
 /// with the webhook: if that fails, none is lost (e11).
@@ -208,38 +102,6 @@ async fn delete_some(
 
 fn batch_limit() -> i64 {
     i64::try_from(BATCH).unwrap_or(i64::MAX)
-}
-
-fn is_chosen(status: DeliveryStatus, only_failed: bool) -> bool {
-    match status {
-        DeliveryStatus::Pending => false,
-        DeliveryStatus::Success => !only_failed,
-        DeliveryStatus::Failed => true,
-    }
-}
-
-fn check_all_found(ids: &[i64], rows: &[Delivery]) -> Result<(), Error> {
-    match ids.iter().find(|id| rows.iter().all(|row| row.id.get() != **id)) {
-        Some(missing) => Err(Error::not_found(ResourceKind::WebhookDelivery, missing)),
-        None => Ok(()),
-    }
-}
-
-/// Returns the state of a finished message that is sent again: with all of its attempts, and due now.
-fn pending_again(row: Delivery, now: Timestamp) -> Result<Written, Error> {
-    Ok(Written {
-        id: row.id.get(),
-        status: DeliveryStatus::Pending.as_str(),
-        attempt: 1,
-        attempts: earlier_as_json(row.attempts_json.0)?,
-        code: row.response_code,
-        error: row.error_message,
-        delivered: None,
-        next_at: Some(sql_time(now)),
-        last_at: row.last_attempt_at.map(sql_time),
-        duration: row.duration_ms,
-        snippet: row.response_snippet,
-    })
 }
 
 /// Returns the last attempt of a message; `None` before its first one.
@@ -271,31 +133,6 @@ fn earlier_as_json(mut attempts: Vec<PastAttempt>) -> Result<String, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_request_chooses_ids_or_a_span() {
-        let at = |seconds| Some(Timestamp::from_unix_seconds(seconds));
-        assert_eq!(Chosen::parse(vec![2, 1, 2], None, None).unwrap(), Chosen::Ids(vec![1, 2]));
-        assert!(Chosen::parse(Vec::new(), at(1), at(2)).is_ok());
-        assert!(Chosen::parse((0..1_000).collect(), None, None).is_ok());
-        for (ids, start, end) in [
-            (Vec::new(), None, None),
-            (Vec::new(), at(2), at(1)),
-            (Vec::new(), at(1), at(1)),
-            (Vec::new(), at(1), None),
-            (Vec::new(), None, at(1)),
-            (vec![1], at(1), at(2)),
-            ((0..1_001).collect(), None, None),
-        ] {
-            assert!(Chosen::parse(ids.clone(), start, end).is_err(), "{ids:?} {start:?} {end:?}");
-        }
-    }
-
-    #[test]
-    fn sending_messages_again_does_not_disable_their_webhook() {
-        let pending = i64::try_from(REDELIVERED_MAX + BATCH).unwrap();
-        assert!(pending < crate::resources::webhooks::delivery::schedule::PENDING_MAX);
-    }
 
     #[test]
     fn a_page_with_long_attempts_is_cut() {
