@@ -18,8 +18,9 @@ use super::channels::Message;
 use super::channels::generic::{self, bounded};
 use super::deliveries::store::{self as deliveries, NewMessages};
 use super::delivery::DeliveryState;
+use super::disabling::{self, Condition};
 use super::store::{self, Subscription};
-use super::{disabling, subscriptions};
+use super::subscriptions;
 use crate::app::App;
 use crate::ctx::Ctx;
 use crate::db::Conn;
@@ -63,7 +64,7 @@ pub(super) async fn queue_events(ctx: &Ctx, held: Option<&Lease>) -> Result<Tick
     if let (Some(held), false) = (held, queued.unreadable.is_empty()) {
         // At this position, so that none of their events is lost.
         for id in &queued.unreadable {
-            disabling::disable(ctx, held, (*id, None), UNREADABLE).await?;
+            disabling::disable(ctx, held, (*id, Condition::Active), UNREADABLE).await?;
         }
         return Ok(TickResult { done: queued.unreadable.len(), more: true });
     }

@@ -101,6 +101,10 @@ pub struct Head {
     pub is_active: bool,
     /// Word of the channel, which this version may not know.
     pub channel_type: String,
+    /// Time of the first failed attempt since the last success.
+    pub failing_since: Option<Timestamp>,
+    /// Number of failed attempts since the last success.
+    pub failures: i32,
     /// Version.
     pub version: i64,
 }
@@ -111,6 +115,8 @@ impl From<&Webhook> for Head {
             id: webhook.id,
             is_active: webhook.is_active,
             channel_type: webhook.channel_type.as_str().to_owned(),
+            failing_since: webhook.failing_since,
+            failures: webhook.failures,
             version: webhook.version,
         }
     }
@@ -320,30 +326,6 @@ pub async fn update(conn: &mut Conn, webhook: &Webhook) -> Result<bool, Error> {
             t::updated_at.eq(webhook.updated_at),
             t::version.eq(webhook.version),
         ),
-    );
-    Ok(on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)? == 1)
-}
-
-/// Switches a webhook off if its version is still that of `head`, and increments the version. Returns whether it was
-/// switched off.
-///
-/// # Errors
-/// Those of the database.
-pub async fn disable(
-    conn: &mut Conn,
-    head: &Head,
-    now: Timestamp,
-    reason: &str,
-    stopped_sequence: i64,
-) -> Result<bool, Error> {
-    let row = t::table.filter(t::id.eq(head.id.get()).and(t::version.eq(head.version)));
-    let set = (
-        t::is_active.eq(false),
-        t::disabled_at.eq(Some(now)),
-        t::disabled_reason.eq(Some(reason)),
-        t::stopped_sequence.eq(Some(stopped_sequence)),
-        t::updated_at.eq(now),
-        t::version.eq(head.version + 1),
     );
     Ok(on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)? == 1)
 }

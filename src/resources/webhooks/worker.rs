@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::deliveries::store as deliveries;
 use super::delivery::schedule::PENDING_MAX;
-use super::{disabling, fanout, store};
+use super::disabling::{self, Condition};
+use super::{fanout, store};
 use crate::ctx::Ctx;
 use crate::db::leases::{self, Lease};
 use crate::error::Error;
@@ -55,7 +56,7 @@ async fn check_backlog(ctx: &Ctx, held: Option<&Lease>) -> Result<TickResult, Er
     let Some(lease) = held else { return Ok(TickResult::IDLE) };
     let reason = format!("{PENDING_MAX} messages are pending");
     for webhook in &overfull {
-        disabling::disable(ctx, lease, (*webhook, None), &reason).await?;
+        disabling::disable(ctx, lease, (*webhook, Condition::Active), &reason).await?;
     }
     let forgotten = ctx
         .db()

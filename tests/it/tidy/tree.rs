@@ -148,7 +148,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
         "webhooks/delivery",
         "sends messages: the task of a webhook, its connections, signatures and schedule",
     ),
-    ("webhooks/disabling.rs", "the end of a webhook whose receiver does not accept messages"),
+    ("webhooks/disabling", "the end of a webhook whose receiver does not accept messages"),
     ("webhooks/email_settings.rs", "settings of mail servers, parsed"),
     ("webhooks/fanout.rs", "from events to messages, in the transaction that moves the position"),
     ("webhooks/input.rs", "what a caller may say of a webhook, parsed"),

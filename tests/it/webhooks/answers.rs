@@ -25,6 +25,8 @@ server_tests! {
     e12_a_failed_message_is_sent_ten_times_with_the_same_id_and_body,
     a_receiver_that_is_gone_disables_its_webhook_and_keeps_the_messages,
     five_days_without_success_disable_a_webhook,
+    five_days_without_success_disable_a_webhook_that_has_nothing_to_send,
+    five_days_without_success_disable_a_webhook_whose_receiver_delays_messages,
     a_webhook_with_too_many_pending_messages_is_disabled,
     an_answer_of_a_former_address_does_not_disable_a_webhook,
 }
@@ -277,6 +279,45 @@ async fn five_days_without_success_disable_a_webhook(sg: TestServer) {
     sg.pass(Duration::from_secs(5 * 24 * HOUR)).await;
     let webhook = disabled(&sg, id).await;
     assert!(webhook.disabled_reason.contains("5 days"), "{webhook:?}");
+    assert!(list_deliveries(&sg, id).await.iter().all(|one| one.status() == PENDING));
+    sg.finish().await;
+}
+
+/// Its messages have failed, and nothing else is queued, so no attempt is due when the time has passed.
+async fn five_days_without_success_disable_a_webhook_that_has_nothing_to_send(sg: TestServer) {
+    let receiver = Receiver::start().await;
+    receiver.answer(|_| Reply::status(413));
+    let id = created(&sg, request(&receiver.url())).await;
+    emit(&sg.admin(), &["a0", "a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9"]).await;
+    all_in(&sg, id, 10, FAILED).await;
+    sg.pass(Duration::from_secs(4 * 24 * HOUR)).await;
+    emit(&sg.admin(), &["b"]).await;
+    all_in(&sg, id, 11, FAILED).await;
+    let webhook = get(&sg, id).await;
+    assert_eq!((webhook.active, webhook.failures), (true, 11), "{webhook:?}");
+    sg.pass(Duration::from_secs(24 * HOUR)).await;
+    let webhook = disabled(&sg, id).await;
+    assert!(webhook.disabled_reason.contains("5 days"), "{webhook:?}");
+    assert_eq!(receiver.received().len(), 11, "no attempt has decided it");
+    sg.finish().await;
+}
+
+/// The next attempts are a day after the previous ones, which were shortly before the time has passed.
+async fn five_days_without_success_disable_a_webhook_whose_receiver_delays_messages(
+    sg: TestServer,
+) {
+    let receiver = Receiver::start().await;
+    receiver.answer(|_| Reply::Full(503, "retry-after: 86400\r\n".to_owned(), String::new()));
+    let id = created(&sg, request(&receiver.url())).await;
+    emit(&sg.admin(), &["a0", "a1", "a2", "a3", "a4", "a5", "a6", "a7", "a8", "a9"]).await;
+    eventually("each message has failed once", || failures_of(&sg, id, 10)).await;
+    sg.pass(Duration::from_secs((5 * 24 - 1) * HOUR)).await;
+    eventually("each message has failed twice", || failures_of(&sg, id, 20)).await;
+    assert!(get(&sg, id).await.active);
+    sg.pass(Duration::from_secs(HOUR)).await;
+    let webhook = disabled(&sg, id).await;
+    assert!(webhook.disabled_reason.contains("5 days"), "{webhook:?}");
+    assert_eq!(receiver.received().len(), 20, "no attempt has decided it");
     assert!(list_deliveries(&sg, id).await.iter().all(|one| one.status() == PENDING));
     sg.finish().await;
 }

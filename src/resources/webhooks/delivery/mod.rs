@@ -5,6 +5,8 @@
 //! - e13: each webhook has its own task, connections and limits, so a slow receiver delays no other one;
 //! - results are written in batches, in a transaction that proves the lease, while other messages are sent. A task that
 //!   ends waits a moment for the messages in flight;
+//! - a webhook gets a task also if its receiver has failed for too long, so that the task disables it when the time has
+//!   passed, and not only at the next attempt;
 //! - at most `max_in_flight` messages are being sent, and `rate_per_second` are started, for each webhook.
 
 mod post;
@@ -24,10 +26,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::recipient::{Attempt, Recipient};
+use self::schedule::{FAILING_MAX, FAILURES_MAX};
 use super::channels::{Message, Verdict, generic};
 use super::deliveries::store as deliveries;
 use super::subscriptions::TEST_EVENT;
-use super::{domain, fanout};
+use super::{disabling, domain, fanout};
 use crate::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::db::Conn;
@@ -37,7 +40,7 @@ use crate::workers::keyed::Keyed;
 
 /// Time before a message is due in which its webhook gets a task.
 const SOON: Duration = Duration::from_secs(2);
-/// Time for which a webhook keeps its task, and with it its connections, after its last message was due.
+/// Time for which a webhook keeps its task, and with it its connections, after it last needed one.
 const LINGER: Duration = Duration::from_mins(1);
 /// Text of the message that tests a webhook.
 const TEST_TEXT: &str = "This is a test of a webhook of Shoreguard.";
@@ -56,8 +59,8 @@ pub const DELIVERY: Keyed = Keyed {
 pub struct DeliveryState {
     /// Each changes when this process queues messages of its webhook: others need not look.
     queued: Mutex<HashMap<WebhookId, watch::Sender<u64>>>,
-    /// When a message of a webhook was last due.
-    last_due: Mutex<HashMap<WebhookId, Instant>>,
+    /// When a webhook last needed a task.
+    last_wanted: Mutex<HashMap<WebhookId, Instant>>,
 }
 
 impl DeliveryState {
@@ -76,23 +79,26 @@ impl DeliveryState {
         queued.entry(webhook).or_default().subscribe()
     }
 
-    /// Adds those webhooks whose last message was due a short time ago.
-    fn with_recent(&self, due: Vec<WebhookId>, now: Instant) -> BTreeSet<String> {
-        let mut last_due = self.last_due.lock();
-        last_due.extend(due.into_iter().map(|webhook| (webhook, now)));
-        last_due.retain(|_, at| now.saturating_duration_since(*at) < LINGER);
-        last_due.keys().map(ToString::to_string).collect()
+    /// Adds those webhooks that needed a task a short time ago.
+    fn with_recent(&self, wanted: Vec<WebhookId>, now: Instant) -> BTreeSet<String> {
+        let mut last_wanted = self.last_wanted.lock();
+        last_wanted.extend(wanted.into_iter().map(|webhook| (webhook, now)));
+        last_wanted.retain(|_, at| now.saturating_duration_since(*at) < LINGER);
+        last_wanted.keys().map(ToString::to_string).collect()
     }
 }
 
 /// Returns the webhooks that need a task.
 async fn keys(ctx: &Ctx) -> Result<BTreeSet<String>, Error> {
-    let due = {
+    let wanted = {
         let mut conn = ctx.db().read().await?;
-        let until = ctx.db().now(&mut conn).await?.plus(SOON);
-        deliveries::webhooks_with_due(&mut conn, until).await?
+        let now = ctx.db().now(&mut conn).await?;
+        let mut wanted = deliveries::webhooks_with_due(&mut conn, now.plus(SOON)).await?;
+        let since = now.minus(FAILING_MAX);
+        wanted.extend(disabling::store::failing(&mut conn, since, FAILURES_MAX).await?);
+        wanted
     };
-    Ok(ctx.app().part::<DeliveryState>().with_recent(due, Instant::now()))
+    Ok(ctx.app().part::<DeliveryState>().with_recent(wanted, Instant::now()))
 }
 
 /// Returns the time of the database, and by how much it is ahead of this replica's, in microseconds.

@@ -9,7 +9,7 @@
 use metrics::counter;
 
 use super::recipient::Attempt;
-use super::schedule::{self, has_failed_too_long};
+use super::schedule::{self, FAILED_TOO_LONG, has_failed_too_long};
 use crate::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::db::Conn;
@@ -98,7 +98,7 @@ pub(super) async fn write(
     };
     let disable = match (results.iter().any(is_unwanted), failing) {
         (true, _) => Some("the receiver responded with 410"),
-        (false, true) => Some("no success for 5 days, and at least 10 failed attempts"),
+        (false, true) => Some(FAILED_TOO_LONG),
         (false, false) => None,
     };
     Ok(Consequence { version, disable })

@@ -17,6 +17,8 @@ const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 pub const FAILING_MAX: Duration = Duration::from_hours(5 * 24);
 /// Failed attempts in that time.
 pub const FAILURES_MAX: i32 = 10;
+/// Why it is then disabled.
+pub const FAILED_TOO_LONG: &str = "no success for 5 days, and at least 10 failed attempts";
 /// Pending messages with which a webhook is disabled.
 pub const PENDING_MAX: i64 = 100_000;
 

@@ -24,13 +24,15 @@ use super::DeliveryState;
 use super::queue::{QUEUE_BYTES_MAX, RESULTS_MAX, Waiting, bytes_of, may_start, size_of, within};
 use super::recipient::Recipient;
 use super::results::{self, Consequence, Ended, may_pass};
+use super::schedule::{FAILED_TOO_LONG, has_failed_too_long};
+use crate::clock::Timestamp;
 use crate::ctx::Ctx;
 use crate::db::leases::Lease;
 use crate::db::types::{WebhookDeliveryId, WebhookId};
 use crate::error::{Error, ResourceKind};
 use crate::net::spawn_owned;
 use crate::resources::webhooks::deliveries::store as deliveries;
-use crate::resources::webhooks::disabling;
+use crate::resources::webhooks::disabling::{self, Condition};
 use crate::resources::webhooks::store::{self, Webhook};
 use crate::workers::keyed::KeyedTask;
 
@@ -58,6 +60,8 @@ struct Read {
     /// The row; `None` if it was deleted.
     webhook: Option<Webhook>,
     rows: Vec<Waiting>,
+    /// The database's time.
+    now: Timestamp,
     /// By how much the database's clock is ahead of this replica's, in microseconds.
     ahead_us: i64,
     /// Maximum number of rows; 0 if only the webhook was read.
@@ -185,7 +189,7 @@ impl Sender {
                 Wake::Written(done) => {
                     self.finish_write(done).await?;
                 }
-                Wake::Read(read) => match self.finish_read(*read) {
+                Wake::Read(read) => match self.finish_read(*read).await {
                     Ok(true) => {}
                     Ok(false) => return self.finish().await,
                     Err(error) => {
@@ -220,8 +224,9 @@ impl Sender {
         self.reading = Some(Box::pin(async move { read.await.map_err(Error::internal)? }));
     }
 
-    /// Adds what was read. Returns `false` if the webhook sends no messages.
-    fn finish_read(&mut self, read: Result<Read, Error>) -> Result<bool, Error> {
+    /// Adds what was read. Disables the webhook if its receiver has failed for too long: no attempt may be due that
+    /// decides it. Returns `false` if the webhook sends no messages.
+    async fn finish_read(&mut self, read: Result<Read, Error>) -> Result<bool, Error> {
         let read = match read {
             Ok(read) => read,
             Err(error) if may_pass(&error) => {
@@ -233,6 +238,12 @@ impl Sender {
         let Some(webhook) = read.webhook.filter(|webhook| webhook.is_active) else {
             return Ok(false);
         };
+        let has_failed = has_failed_too_long(webhook.failing_since, webhook.failures, read.now);
+        // An attempt that is open, or whose result is not stored, may be a success.
+        if has_failed && self.is_settled() {
+            self.disable(Condition::Failing(read.now), FAILED_TOO_LONG).await?;
+            return Ok(true);
+        }
         let is_current = |known: &Arc<Recipient>| known.version == webhook.version;
         if !self.recipient.as_ref().is_some_and(is_current) {
             self.recipient = Some(Arc::new(Recipient::open(self.ctx.app(), &webhook)?));
@@ -243,6 +254,11 @@ impl Sender {
             self.enqueue(read.rows);
         }
         Ok(true)
+    }
+
+    /// Whether the results of all attempts are stored.
+    fn is_settled(&self) -> bool {
+        self.in_flight.is_empty() && self.results.is_empty() && self.writing.is_none()
     }
 
     /// Adds messages to the queue, until it is full. None of them is held: only a read adds messages.
@@ -330,17 +346,23 @@ impl Sender {
             self.held.remove(&ended.delivery.id);
         }
         let Consequence { version, disable } = consequence;
-        let Some(reason) = disable else { return Ok(true) };
-        match disabling::disable(&self.ctx, &self.lease, (self.id, Some(version)), reason).await {
+        if let Some(reason) = disable {
+            self.disable(Condition::Version(version), reason).await?;
+        }
+        Ok(true)
+    }
+
+    async fn disable(&mut self, condition: Condition, reason: &str) -> Result<(), Error> {
+        match disabling::disable(&self.ctx, &self.lease, (self.id, condition), reason).await {
             // Reads that it is inactive.
             Ok(()) => self.look_at = Duration::ZERO,
             Err(error @ Error::Conflict { kind: ResourceKind::Lease, .. }) => return Err(error),
-            // The next failed attempt decides again.
+            // The next failed attempt, or the next read, decides again.
             Err(error) => {
                 warn!(error = &error as &dyn std::error::Error, "a webhook is not disabled yet");
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Waits a moment for the messages in flight, and writes the results that are left.
@@ -374,5 +396,5 @@ async fn read(ctx: &Ctx, id: WebhookId, held: &[i64], limit: usize) -> Result<Re
         let most = i64::try_from(limit).unwrap_or(i64::MAX);
         deliveries::due(&mut conn, id, now, held, most).await?
     };
-    Ok(Read { webhook, rows, ahead_us, limit })
+    Ok(Read { webhook, rows, now, ahead_us, limit })
 }
