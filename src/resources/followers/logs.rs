@@ -2,9 +2,11 @@
 //!
 //! Invariants
 //! - what was read is stored in the transaction of its events: a line is counted once, however often it is read;
+//! - whether lines were missed is decided by the order in which they arrived, not by their times: the gateway no longer
+//!   has the last lines of the previous read. Only the first read of a process compares times, with a position that is
+//!   never later than the last read;
 //! - a log, however long, costs a bounded number of calls and bytes, and other gateways nothing.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -12,7 +14,9 @@ use metrics::counter;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::log_ends::Ends;
 use super::log_lines::{Shown, examine, per_minute};
+use super::log_memory::LogMemory;
 use super::pass::{Failures, Pass};
 use super::settled::Positions;
 use crate::clock::Timestamp;
@@ -39,8 +43,6 @@ const BYTES_PER_SECOND: u64 = 1 << 20;
 const OVERLAP: Duration = Duration::from_secs(30);
 /// Minimum time between two events about missed lines of a sandbox.
 const GAP_EVERY: Duration = Duration::from_mins(1);
-/// Lines of one sandbox that are remembered as stored: as many as two reads can return.
-const REMEMBERED_MAX: usize = 4_000;
 /// Positions that one transaction stores.
 const BATCH: usize = 50;
 /// Notices that one pass sends.
@@ -141,32 +143,36 @@ async fn read_one<'s>(
     position: &Position,
     rest: &mut Rest,
 ) -> Result<Option<Moved<'s>>, Error> {
-    let lines = pass.memory.sandboxes.entry(sandbox.full_name.clone()).or_default().logs.lines;
+    let lines = log_memory(pass, sandbox).lines;
     let since = position.log_time.filter(|at| *at > Timestamp::EPOCH);
     let since = since.map(|at| read_again_from(at, pass.ctx.now()));
-    let query = LogQuery { lines, since, sources: Vec::new() };
-    pass.wait().await;
-    let tail = pass.gateway.log_tail(sandbox, &query).await;
-    let bytes = pass.spend() as u64;
-    rest.calls = rest.calls.saturating_sub(1);
-    rest.bytes = rest.bytes.saturating_sub(bytes);
+    let tail = read_tail(pass, sandbox, (lines, since), rest).await;
     let interval = pass.ctx.app().config.policies.follow_interval();
-    let memory = pass.memory.sandboxes.entry(sandbox.full_name.clone()).or_default();
-    let log = &mut memory.logs;
+    let now = pass.ctx.now();
+    let log = log_memory(pass, sandbox);
     let before = log.read_at.replace(Instant::now());
     let tail = tail?;
     log.read_in = Some(sandbox.phase);
-    let mut shown = match tail {
+    let known = log.ends.known(&sandbox.id, position.log_time);
+    let (mut shown, ends) = match tail {
         LogTail::Lines(read) => {
             log.lines = lines.saturating_mul(2).min(LINES);
             let requested = usize::try_from(lines).unwrap_or(usize::MAX);
-            examine(&read, requested, position.log_time, pass.ctx.now())
+            let shown = examine(&read, requested, (position.log_time, &known), now);
+            let from = shown.log_time.filter(|at| *at > Timestamp::EPOCH);
+            let from = from.map(|at| read_again_from(at, now));
+            let ends = Ends::of((sandbox.id.as_str(), shown.log_time), &read, from);
+            (shown, ends)
         }
         LogTail::Overflowing => {
             log.lines = (lines / SMALLER_BY).max(1);
-            Shown::unreadable(position.log_time)
+            (Shown::unreadable(position.log_time), known)
         }
     };
+    if shown.is_cut_off {
+        shown.has_gap = is_full(pass, sandbox, lines, rest).await?;
+    }
+    let log = log_memory(pass, sandbox);
     log.lines_per_minute = match before {
         _ if has_ended(sandbox.phase) => 0,
         // Twice in succession, so that it was not a single burst.
@@ -178,11 +184,48 @@ async fn read_one<'s>(
     shown.bypasses.retain(|found| !log.bypasses.has(found.at, &found.line_hash));
     shown.refused.retain(|found| !log.refused.has(found.at, &found.line_hash));
     if !shown.has_gap && shown.bypasses.is_empty() && shown.refused.is_empty() {
+        log.ends = ends;
         let has_moved = shown.log_time != position.log_time;
         return Ok(has_moved.then_some((sandbox, shown.log_time)));
     }
     store(pass, sandbox, position, &shown).await?;
+    // Not before: a gap that could not be stored is found again.
+    log_memory(pass, sandbox).ends = ends;
     Ok(None)
+}
+
+fn log_memory<'m>(pass: &'m mut Pass<'_>, sandbox: &Sandbox) -> &'m mut LogMemory {
+    &mut pass.memory.sandboxes.entry(sandbox.full_name.clone()).or_default().logs
+}
+
+/// Reads up to `lines` of the newest lines of a sandbox, those since a time.
+async fn read_tail(
+    pass: &Pass<'_>,
+    sandbox: &Sandbox,
+    (lines, since): (u32, Option<Timestamp>),
+    rest: &mut Rest,
+) -> Result<LogTail, Error> {
+    let query = LogQuery { lines, since, sources: Vec::new() };
+    pass.wait().await;
+    let tail = pass.gateway.log_tail(sandbox, &query).await;
+    let bytes = pass.spend() as u64;
+    rest.calls = rest.calls.saturating_sub(1);
+    rest.bytes = rest.bytes.saturating_sub(bytes);
+    tail
+}
+
+/// Whether a gateway has at least `lines` lines of a sandbox, of any time. If not, it has dropped none, but has
+/// restarted.
+async fn is_full(
+    pass: &Pass<'_>,
+    sandbox: &Sandbox,
+    lines: u32,
+    rest: &mut Rest,
+) -> Result<bool, Error> {
+    Ok(match read_tail(pass, sandbox, (lines, None), rest).await? {
+        LogTail::Lines(read) => read.len() >= usize::try_from(lines).unwrap_or(usize::MAX),
+        LogTail::Overflowing => true,
+    })
 }
 
 /// Returns from when on lines are read again, after those up to `log_time` were read. A single line whose time is ahead
@@ -229,18 +272,18 @@ async fn store(
     if dropped > 0 {
         counter!(BYPASS_EVENTS_DROPPED, "gateway" => gateway()).increment(dropped as u64);
     }
-    let memory = pass.memory.sandboxes.entry(sandbox.full_name.clone()).or_default();
+    let log = log_memory(pass, sandbox);
     if shown.has_gap {
         counter!(SANDBOX_LOG_GAPS, "gateway" => gateway()).increment(1);
         if !is_announced {
-            memory.logs.gap_announced_at = Some(Instant::now());
+            log.gap_announced_at = Some(Instant::now());
         }
     }
     let from = shown.log_time.map(|at| read_again_from(at, ctx.now()));
     let bypasses = shown.bypasses.iter().map(|found| (found.at, found.line_hash.clone()));
-    memory.logs.bypasses.add(from, bypasses);
+    log.bypasses.add(from, bypasses);
     let connections = shown.refused.iter().map(|found| (found.at, found.line_hash.clone()));
-    memory.logs.refused.add(from, connections);
+    log.refused.add(from, connections);
     Ok(())
 }
 
@@ -304,61 +347,6 @@ fn check_rate(pass: &Pass<'_>) {
     }
 }
 
-/// What is remembered of the log of a sandbox.
-#[derive(Debug)]
-pub(super) struct LogMemory {
-    /// When it was last read.
-    pub(super) read_at: Option<Instant>,
-    /// Phase of the sandbox then.
-    read_in: Option<Phase>,
-    /// Lines of the next read.
-    lines: u32,
-    /// Lines that the sandbox writes per minute.
-    lines_per_minute: u64,
-    /// Whether the last read has missed lines.
-    had_gap: bool,
-    /// When missed lines were last announced.
-    gap_announced_at: Option<Instant>,
-    /// Bypasses that were counted and may be read again: more than are stored.
-    bypasses: Remembered,
-    /// Refused connections that were stored and may be read again.
-    refused: Remembered,
-}
-
-impl Default for LogMemory {
-    fn default() -> Self {
-        Self {
-            read_at: None,
-            read_in: None,
-            lines: LINES,
-            lines_per_minute: 0,
-            had_gap: false,
-            gap_announced_at: None,
-            bypasses: Remembered::default(),
-            refused: Remembered::default(),
-        }
-    }
-}
-
-/// Lines by their times and hashes.
-#[derive(Debug, Default)]
-struct Remembered(BTreeSet<(Timestamp, String)>);
-
-impl Remembered {
-    fn has(&self, at: Timestamp, line_hash: &str) -> bool {
-        self.0.contains(&(at, line_hash.to_owned()))
-    }
-
-    /// Adds lines, and forgets those before a time, which are not read again, and the oldest ones of very many.
-    fn add(&mut self, from: Option<Timestamp>, lines: impl Iterator<Item = (Timestamp, String)>) {
-        self.0.extend(lines);
-        self.0.retain(|(at, _)| from.is_none_or(|from| *at >= from));
-        while self.0.len() > REMEMBERED_MAX {
-            self.0.pop_first();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -370,18 +358,5 @@ mod tests {
         assert_eq!(read_again_from(NOW, NOW), NOW.minus(OVERLAP));
         assert_eq!(read_again_from(NOW.minus(OVERLAP), NOW), NOW.minus(OVERLAP * 2));
         assert_eq!(read_again_from(NOW.plus(Duration::from_hours(23)), NOW), NOW.minus(OVERLAP));
-    }
-
-    #[test]
-    fn t20_what_is_remembered_of_a_log_is_bounded() {
-        let mut memory = Remembered::default();
-        // Their times are ahead, so that they are never old.
-        for from in [0, 3_000, 6_000] {
-            memory
-                .add(Some(NOW.minus(OVERLAP)), (from..from + 3_000).map(|n| (NOW, n.to_string())));
-            assert!(memory.0.len() <= REMEMBERED_MAX && !memory.has(NOW, "none"));
-        }
-        memory.add(Some(NOW.plus(OVERLAP)), std::iter::empty());
-        assert!(memory.0.is_empty());
     }
 }

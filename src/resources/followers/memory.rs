@@ -6,7 +6,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
-use super::logs::LogMemory;
+use super::log_memory::LogMemory;
 use super::pace::Pace;
 use super::settled::Settled;
 use crate::config::Gateways;

@@ -15,7 +15,9 @@
 
 mod drafts;
 mod gateway_policy;
+mod log_ends;
 mod log_lines;
+mod log_memory;
 mod logs;
 pub mod memory;
 mod mode;

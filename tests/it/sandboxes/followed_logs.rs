@@ -21,6 +21,10 @@ server_tests_without_jobs! {
     bypass_events_of_a_sandbox_are_limited_in_number_and_time,
     a_new_sandbox_of_the_same_name_has_no_bypass_events,
     a_log_that_grows_faster_than_it_is_read_has_a_gap,
+    a_line_with_a_time_ahead_hides_no_gap,
+    a_line_with_a_time_ahead_hides_no_gap_from_another_replica,
+    lines_with_earlier_times_hide_no_gap,
+    a_sandbox_whose_clock_is_ahead_has_no_gap,
     t20_a_gateway_with_too_many_log_lines_is_degraded_without_affecting_others,
 }
 
@@ -248,6 +252,80 @@ async fn a_log_that_grows_faster_than_it_is_read_has_a_gap(sg: TestServer) {
         edge.follow(&sg).await;
         assert_eq!(list(&sg, "box").await.log_gaps, 1);
         assert_eq!(events(&sg, "sandbox.log_gap").await, 1);
+    }
+    sg.finish().await;
+}
+
+/// Milliseconds of an hour.
+const HOUR_MS: i64 = 3_600_000;
+
+fn now_ms(sg: &TestServer) -> i64 {
+    sg.app.clock.now().unix_micros() / 1_000
+}
+
+/// Writes lines with a time for each number.
+fn write_lines(edge: &Followed, count: i64, time: impl Fn(i64) -> i64) {
+    for n in 0..count {
+        let line = format!("noise {n}");
+        edge.simulator.log_with_time("default", "box", time(n), &line).unwrap();
+    }
+}
+
+async fn a_flood_after_a_line_ahead(sg: TestServer, is_taken_over: bool) {
+    let mut edge = followed(&sg, Generation::V0_0).await;
+    write_lines(&edge, 1, |_| now_ms(&sg) + 23 * HOUR_MS);
+    edge.follow(&sg).await;
+    assert_eq!(list(&sg, "box").await.log_gaps, 0);
+    if is_taken_over {
+        edge.take_over(&sg);
+    }
+    // Later than the last read, also if this is done within a millisecond.
+    let later = now_ms(&sg) + 1_000;
+    write_lines(&edge, 2_100, |_| later);
+    for _ in 0..2 {
+        edge.follow(&sg).await;
+        assert_eq!(list(&sg, "box").await.log_gaps, 1);
+        assert_eq!(events(&sg, "sandbox.log_gap").await, 1);
+    }
+    sg.finish().await;
+}
+
+async fn a_line_with_a_time_ahead_hides_no_gap(sg: TestServer) {
+    a_flood_after_a_line_ahead(sg, false).await;
+}
+
+async fn a_line_with_a_time_ahead_hides_no_gap_from_another_replica(sg: TestServer) {
+    a_flood_after_a_line_ahead(sg, true).await;
+}
+
+/// Lines with earlier times are not returned, so that the gateway returns fewer than it has.
+async fn lines_with_earlier_times_hide_no_gap(sg: TestServer) {
+    let mut edge = followed(&sg, Generation::V0_1).await;
+    let now = now_ms(&sg);
+    let is_earlier = |n: i64| n % 2 == 1;
+    let time = move |n: i64| if is_earlier(n) { now - HOUR_MS } else { now };
+    write_lines(&edge, 100, time);
+    edge.follow(&sg).await;
+    assert_eq!(list(&sg, "box").await.log_gaps, 0, "the gateway has dropped no line");
+    // Other lines than the first ones.
+    write_lines(&edge, 2_100, |n| time(n) + 1);
+    for _ in 0..2 {
+        edge.follow(&sg).await;
+        assert_eq!(list(&sg, "box").await.log_gaps, 1);
+    }
+    sg.finish().await;
+}
+
+async fn a_sandbox_whose_clock_is_ahead_has_no_gap(sg: TestServer) {
+    let mut edge = followed(&sg, Generation::V0_1).await;
+    let ahead = now_ms(&sg) + 2 * HOUR_MS;
+    write_lines(&edge, 1_900, |n| ahead + n);
+    edge.follow(&sg).await;
+    // All lines that the gateway has are later than the time of each read.
+    for burst in 1..5 {
+        write_lines(&edge, 50, |n| ahead + 2_000 * burst + n);
+        edge.follow(&sg).await;
+        assert_eq!(list(&sg, "box").await.log_gaps, 0);
     }
     sg.finish().await;
 }

@@ -132,7 +132,7 @@ pub struct LogRead<'a> {
     pub place: &'a SandboxName,
     /// The gateway's id of the sandbox.
     pub uid: &'a str,
-    /// Time of the newest line.
+    /// Time of the newest line, but not later than when it was read.
     pub log_time: Option<Timestamp>,
     /// Whether lines were missed.
     pub has_gap: bool,
