@@ -327,22 +327,6 @@ id! {
 
 #[cfg(test)]
 mod tests {
-    use super::{DEFAULT_WORKSPACE, PLACE_CHARACTERS_MAX, SandboxName};
-
-    #[test]
-    fn the_name_of_a_sandbox_and_its_workspace_are_checked() {
-        let parse = |workspace: &str, sandbox: &str| {
-            SandboxName::parse("", workspace.to_owned(), sandbox.to_owned())
-        };
-        assert!(parse("", "agent-1").is_ok_and(|place| place.workspace == DEFAULT_WORKSPACE));
-        let longest = "a".repeat(PLACE_CHARACTERS_MAX);
-        assert!(parse(&longest, &longest).is_ok());
-        for bad in ["", "-a", ".", "a b", "a/b", "a\n", &format!("{longest}a")] {
-            assert!(parse("", bad).is_err(), "{bad:?}");
-            assert!(parse(bad, "a").is_err() || bad.is_empty(), "{bad:?}");
-        }
-    }
-
     #[test]
     fn an_unknown_word_does_not_parse() {
         words! {

@@ -11,6 +11,7 @@ use tonic::Status;
 use crate::approvals::fact;
 use crate::approved_writes::{advance_until, round, wait_for, writes};
 use crate::policies::{GATEWAYS, change_directly, endpoint, get_version, seeded, with_rule};
+use crate::support::eventually;
 use crate::support::policies::write_mark;
 use crate::support::server::{Caller, TestServer};
 
@@ -239,6 +240,21 @@ async fn change_twice(
     second
 }
 
+/// Returns the operation of a superseded approval, after its end.
+async fn failed_operation(caller: &Caller, id: ApprovalRoundId) -> pb::Operation {
+    let about = format!("approval {} is superseded", id.get());
+    let found = async || {
+        let list = pb::ListOperationsRequest {
+            r#type: pb::OperationType::Policy.into(),
+            ..Default::default()
+        };
+        let listed = caller.operations().list_operations(list).await.unwrap().into_inner();
+        listed.operations.into_iter().find(|one| one.error_message.starts_with(&about))
+    };
+    eventually("its operation has ended", || async { found().await.is_some() }).await;
+    found().await.unwrap()
+}
+
 async fn two_operators_who_edit_at_once_lose_nothing(sg: TestServer) {
     let (name, generation) = GATEWAYS[0];
     let simulator = seeded(&sg, name, generation).await;
@@ -247,6 +263,10 @@ async fn two_operators_who_edit_at_once_lose_nothing(sg: TestServer) {
     let admin = sg.admin();
     let detail = admin.approval(second.get()).await;
     let successor = ApprovalRoundId(detail.successor_approval_id);
+    let failed = failed_operation(&admin, second).await;
+    assert_eq!(failed.error_code(), pb::OperationErrorCode::ConcurrentChange, "{failed:?}");
+    let named = format!("approval {} replaces it", successor.get());
+    assert!(failed.error_message.contains(&named), "{failed:?}");
     advance_until(&sg.app, successor, RoundState::Applied).await;
     let policy = get_version(&admin, name, 0).await.unwrap().yaml;
     assert!(policy.contains("one.example") && policy.contains("two.example"), "{policy}");
@@ -273,6 +293,9 @@ async fn a_replacement_whose_base_has_moved_is_not_written(sg: TestServer) {
     assert_eq!(admin.approval(second.get()).await.successor_approval_id, 0);
     let reason = round(&sg.app, second).await.progress.close_reason.unwrap();
     assert!(reason.contains("has changed"), "{reason}");
+    let failed = failed_operation(&admin, second).await;
+    assert_eq!(failed.error_code(), pb::OperationErrorCode::ConcurrentChange, "{failed:?}");
+    assert!(failed.error_message.ends_with(&reason), "{failed:?}");
     let policy = get_version(&admin, name, 0).await.unwrap();
     assert!(policy.yaml.contains("one.example") && !policy.yaml.contains("two.example"));
     let stale = pb::ApplyPolicyRequest { etag: newest.policy_hash, ..replacement };

@@ -102,6 +102,8 @@ words! {
         GatewayUnreachable = "gateway_unreachable",
         /// The gateway or a rule of Shoreguard rejected it.
         Refused = "refused",
+        /// What it was based on was changed at the same time.
+        ConcurrentChange = "concurrent_change",
     }
 }
 
@@ -113,7 +115,7 @@ impl FailureCode {
             Self::Cancelled => 1,
             Self::Timeout => 4,
             Self::Refused => 9,
-            Self::Orphaned => 10,
+            Self::Orphaned | Self::ConcurrentChange => 10,
             Self::Internal => 13,
             Self::GatewayUnreachable => 14,
         }
@@ -199,10 +201,12 @@ impl From<Error> for Failure {
             } => FailureCode::GatewayUnreachable,
             Error::Unavailable { .. } => FailureCode::Internal,
             Error::DeadlineExceeded { .. } => FailureCode::Timeout,
+            Error::Conflict { .. } | Error::Gateway { refusal: GatewayRefusal::Changed, .. } => {
+                FailureCode::ConcurrentChange
+            }
             Error::Invalid { .. }
             | Error::NotFound { .. }
             | Error::AlreadyExists { .. }
-            | Error::Conflict { .. }
             | Error::Refused { .. }
             | Error::Explained { .. }
             | Error::Denied { .. }
@@ -241,6 +245,20 @@ mod tests {
                 Error::not_found(ResourceKind::Sandbox, "a"),
                 FailureCode::Refused,
                 "sandbox `a` does not exist",
+            ),
+            (
+                Error::conflict(ResourceKind::Sandbox, "a"),
+                FailureCode::ConcurrentChange,
+                "sandbox `a` has changed since it was read: read it again and retry",
+            ),
+            (
+                Error::Gateway {
+                    gateway: "edge".to_owned(),
+                    refusal: GatewayRefusal::Changed,
+                    why: "it has changed".to_owned(),
+                },
+                FailureCode::ConcurrentChange,
+                "gateway `edge` says: it has changed",
             ),
         ] {
             assert_eq!(Failure::from(error), Failure::new(code, message));

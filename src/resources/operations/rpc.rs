@@ -207,6 +207,7 @@ impl From<FailureCode> for pb::OperationErrorCode {
             FailureCode::Orphaned => Self::Orphaned,
             FailureCode::GatewayUnreachable => Self::GatewayUnreachable,
             FailureCode::Refused => Self::Refused,
+            FailureCode::ConcurrentChange => Self::ConcurrentChange,
         }
     }
 }

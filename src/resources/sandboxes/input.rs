@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::characters::is_ascii_name;
-use crate::db::types::DEFAULT_WORKSPACE;
+use crate::db::types::{DEFAULT_WORKSPACE, SandboxName};
 use crate::error::Error;
 use crate::labels::{ACCESS_PREFIX, Labels};
 use crate::openshell::exec::Command;
@@ -38,6 +38,12 @@ pub const COMMAND_TIME_MAX: Duration = Duration::from_hours(1);
 pub const STDIN_BYTES_MAX: usize = 256 << 10;
 /// Most columns, and rows, of a terminal.
 pub const TERMINAL_MAX: u32 = 10_000;
+
+/// Parses the workspace and the name of a sandbox.
+pub fn full_name(workspace: &str, sandbox: &str) -> Result<SandboxName, Error> {
+    let workspace = self::workspace(workspace)?;
+    Ok(SandboxName { workspace, name: name("sandbox", sandbox)? })
+}
 
 /// Parses a workspace. Empty selects `default`.
 pub fn workspace(given: &str) -> Result<String, Error> {
@@ -161,11 +167,11 @@ mod tests {
 
     #[test]
     fn sandbox_and_workspace_names_are_validated() {
-        assert!(workspace("").is_ok_and(|found| found == DEFAULT_WORKSPACE));
-        assert!(name("sandbox", &"a".repeat(NAME_CHARACTERS_MAX)).is_ok());
+        assert!(full_name("", "agent-1").is_ok_and(|place| place.workspace == "default"));
+        assert!(full_name("team", &"a".repeat(NAME_CHARACTERS_MAX)).is_ok());
         for bad in ["", "-a", ".", "a b", "a/b", "a\n", &"a".repeat(NAME_CHARACTERS_MAX + 1)] {
-            assert!(name("sandbox", bad).is_err(), "{bad:?}");
-            assert!(workspace(bad).is_err() || bad.is_empty(), "{bad:?}");
+            assert!(full_name("", bad).is_err(), "{bad:?}");
+            assert!(full_name(bad, "a").is_err() || bad.is_empty(), "{bad:?}");
         }
     }
 

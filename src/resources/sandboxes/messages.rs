@@ -9,7 +9,6 @@ use super::input;
 use super::logs::{self, LogLevel};
 use super::templates::{ListedTemplate, TemplatePage};
 use crate::clock::Timestamp;
-use crate::db::types::SandboxName;
 use crate::error::Error;
 use crate::etag;
 use crate::labels::Labels;
@@ -255,7 +254,7 @@ impl TryFrom<pb::ListBypassEventsRequest> for BypassFilter {
     type Error = Error;
 
     fn try_from(req: pb::ListBypassEventsRequest) -> Result<Self, Error> {
-        let sandbox = SandboxName::parse("", req.workspace, req.sandbox)?;
+        let sandbox = input::full_name(&req.workspace, &req.sandbox)?;
         let id = input::line("sandbox_id", req.sandbox_id, input::ID_CHARACTERS_MAX)?;
         let since = req.since_time.map(|at| wire::parse_timestamp("since_time", at)).transpose()?;
         let since = since.unwrap_or(Timestamp::EPOCH);

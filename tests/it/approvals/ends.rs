@@ -29,6 +29,7 @@ server_tests_without_jobs! {
     an_escalation_adds_its_voters,
     a_change_that_was_undone_can_be_proposed_again_before_its_review_has_ended,
     an_escalation_decides_by_earlier_votes,
+    each_of_several_workflows_escalates_at_its_own_time,
     g14_a_late_escalation_decides_nothing_after_the_end_of_voting,
     an_end_that_a_proposal_notices_is_recorded,
     a_review_does_not_end_without_an_audit_entry,
@@ -158,6 +159,56 @@ async fn an_escalation_decides_by_earlier_votes(sg: TestServer) {
     assert_eq!(found.state(), pb::ApprovalState::Approved);
     for name in ["approval.escalated", "approval.quorum_met"] {
         assert_eq!(events(&sg, name).await, 1, "{name}");
+    }
+    sg.finish().await;
+}
+
+/// Adds a rule for the workspace of the sandbox to that of the gateway.
+async fn govern_workspace(sg: &TestServer, rule: &Rule) {
+    let json = serde_json::to_string(rule).unwrap();
+    let statement = format!(
+        "INSERT INTO approval_workflows (gateway_name, workspace, required_approvals, created_by, created_at, \
+         updated_at, rule_json) VALUES ('edge', 'default', 1, 'test', '2026-01-01 00:00:00.000000', \
+         '2026-01-01 00:00:00.000000', '{json}')"
+    );
+    assert_eq!(sg.sql(&statement).await, 1);
+}
+
+async fn each_of_several_workflows_escalates_at_its_own_time(sg: TestServer) {
+    let of = people(&sg).await;
+    let escalating = |name: &str, minutes: u32| Rule {
+        escalation: Some(named(vec![user(&sg, "cleo")], vec![])),
+        escalation_timeout_minutes: Some(minutes),
+        ..rule(&[("reviewers", 1, named(vec![user(&sg, name)], vec![]))])
+    };
+    govern(&sg, &escalating("ana", 10)).await;
+    govern_workspace(&sg, &escalating("ben", 60)).await;
+    let (id, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
+    let cleo = sg.with_token(&of.cleo);
+    let overdue = async || {
+        let overdue = pb::ApprovalFilter { overdue: true, ..Default::default() };
+        let request = pb::ListApprovalsRequest { filter: Some(overdue), ..Default::default() };
+        let listed = cleo.approvals().list_approvals(request).await.unwrap().into_inner();
+        listed.approvals.len()
+    };
+    assert_eq!(overdue().await, 0);
+    sg.app.db.advance_clock(Duration::from_mins(11));
+    for _ in 0..2 {
+        tick(&sg).await;
+        assert_eq!(events(&sg, "approval.escalated").await, 1);
+        assert_eq!(overdue().await, 1);
+    }
+    // The vote counts for the first workflow only.
+    let found = cleo.approve(id).await.unwrap();
+    assert_eq!(found.state(), pb::ApprovalState::Open);
+    let after = found.escalation_time.unwrap().seconds - found.create_time.unwrap().seconds;
+    assert_eq!(after, 3_600, "the second one has a longer time");
+    sg.app.db.advance_clock(Duration::from_mins(50));
+    tick(&sg).await;
+    let found = cleo.approval(id).await.approval.unwrap();
+    assert_eq!(found.state(), pb::ApprovalState::Approved);
+    for (name, count) in [("approval.escalated", 2), ("approval.quorum_met", 1)] {
+        assert_eq!(events(&sg, name).await, count, "{name}");
     }
     sg.finish().await;
 }

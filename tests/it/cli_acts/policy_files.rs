@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use shoreguard::pb::v1 as pb;
+use shoreguard_simulator::{Hold, Script, Simulator, Times};
 
 use crate::policies::{GATEWAYS, get_version, seeded};
-use crate::policy_writes::addition;
+use crate::policy_writes::{addition, merge};
 use crate::proposals::{Staff, govern};
+use crate::support::eventually;
 use crate::support::server::TestServer;
 
 use super::{Ended, command, run_to_end, start};
@@ -14,6 +16,8 @@ use super::{Ended, command, run_to_end, start};
 sqlite_tests! {
     a_policy_is_exported_changed_and_applied,
     a_change_under_a_workflow_is_a_vote,
+    a_replacement_of_a_policy_that_has_changed_fails,
+    an_addition_to_a_policy_that_has_changed_is_waited_for,
     errors_of_policy_commands_exit_with_2,
 }
 
@@ -132,6 +136,53 @@ async fn a_wait_for_a_stopped_sandbox_ends_when_the_policy_is_not_loaded_in_time
     assert!(ended.stderr.contains("timeout: written as revision 3, not loaded yet"), "{ended:?}");
     let policy = get_version(&sg.admin(), name, 0).await.unwrap();
     assert_eq!((policy.revision.unwrap().version, policy.active_version), (3, 2));
+    simulator.stop().await;
+    sg.finish().await;
+}
+
+/// Applies a document and waits, while another change of the sandbox is being written.
+async fn apply_meanwhile(sg: &TestServer, simulator: &Simulator, arguments: &[&str]) -> Ended {
+    let ben = sg.create_user("ben@example.com", pb::Role::Operator).await;
+    let hold = Hold::default();
+    simulator.script("UpdateConfig", Script::HoldBefore(hold.clone()), Times::Next(1));
+    merge(&sg.admin(), GATEWAYS[1].0, "one.example").await.unwrap();
+    hold.wait_reached(1).await;
+    let arguments = [&["policy", "apply", "--wait"][..], arguments].concat();
+    let running = start(command(sg, &ben, &arguments));
+    // Counts the rows without changing them.
+    let count = || sg.sql("UPDATE approval_rounds SET attempts = attempts");
+    eventually("the change has its approval", || async { count().await == 2 }).await;
+    hold.release();
+    running.finish(b"").await
+}
+
+async fn a_replacement_of_a_policy_that_has_changed_fails(sg: TestServer) {
+    let (name, generation) = GATEWAYS[1];
+    let simulator = seeded(&sg, name, generation).await;
+    let exported = policy(&sg, &["export", "new/coder"]).await.stdout;
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(&folder, &exported.replace("api.github.com", "two.example"));
+    let ended = apply_meanwhile(&sg, &simulator, &["-f", file.to_str().unwrap()]).await;
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("has changed since it was reviewed"), "{ended:?}");
+    assert!(ended.stderr.contains("export the policy again"), "{ended:?}");
+    let newest = get_version(&sg.admin(), name, 0).await.unwrap().yaml;
+    assert!(newest.contains("one.example") && !newest.contains("two.example"), "{newest}");
+    simulator.stop().await;
+    sg.finish().await;
+}
+
+async fn an_addition_to_a_policy_that_has_changed_is_waited_for(sg: TestServer) {
+    let (name, generation) = GATEWAYS[1];
+    let simulator = seeded(&sg, name, generation).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(&folder, &addition("two.example"));
+    let add = ["new/coder", "--merge", "-f", file.to_str().unwrap()];
+    let ended = apply_meanwhile(&sg, &simulator, &add).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("is in force"), "{ended:?}");
+    let newest = get_version(&sg.admin(), name, 0).await.unwrap().yaml;
+    assert!(newest.contains("one.example") && newest.contains("two.example"), "{newest}");
     simulator.stop().await;
     sg.finish().await;
 }

@@ -200,7 +200,7 @@ async fn wait(
 ) -> Result<u8, CliError> {
     let is_quiet = globals.quiet || globals.output != OutputFormat::Table;
     let bar = Progress::percent(is_quiet);
-    let mut operation = change.operation.clone();
+    let (mut id, mut operation) = (change.approval_id, change.operation.clone());
     // A failed operation is followed by another one while the change can still be written: the approval decides.
     loop {
         let mut failure = None;
@@ -210,9 +210,19 @@ async fn wait(
         }
         // A wait can be longer than a session token is valid.
         client.renew_credential().await?;
-        let approval = review::get(client, change.approval_id).await?.approval;
+        let detail = review::get(client, id).await?;
         let approval =
-            approval.ok_or_else(|| CliError::Io("the answer has no approval".to_owned()))?;
+            detail.approval.ok_or_else(|| CliError::Io("the answer has no approval".to_owned()))?;
+        if approval.state() == ApprovalState::Superseded && detail.successor_approval_id != 0 {
+            // Another change came first, and this one was computed again on its policy.
+            (id, operation) = (detail.successor_approval_id, String::new());
+            continue;
+        }
+        if id != change.approval_id && approval.state() == ApprovalState::Open {
+            bar.clear();
+            output::print_error(&replaced(name, change.approval_id, id));
+            return Ok(DRIFT);
+        }
         if let Some(ended) = end_of(&approval) {
             bar.clear();
             if ended.is_ok() && globals.output.is_for_people() {
@@ -235,6 +245,13 @@ async fn wait(
         }
         operation = approval.operation;
     }
+}
+
+/// Says that the change is computed on another policy now, and waits for votes.
+fn replaced(name: &str, before: i64, id: i64) -> String {
+    format!(
+        "{name}: the policy has changed at the same time, so approval {id}, which is under review, replaces {before}"
+    )
 }
 
 /// Says that a policy is written and not in force.
@@ -260,7 +277,10 @@ fn end_of(approval: &Approval) -> Option<Result<u8, CliError>> {
         | ApprovalState::Failed
         | ApprovalState::RolledBack => {
             let state = answer::word(approval.state().as_str_name(), "APPROVAL_STATE_");
-            let why = format!("approval {} {state}: {}", approval.id, approval.close_reason);
+            let mut why = format!("approval {} {state}: {}", approval.id, approval.close_reason);
+            if approval.state() == ApprovalState::Superseded {
+                why.push_str("; export the policy again, and repeat the change");
+            }
             Some(Err(CliError::Exit(FAILED, why)))
         }
     }
@@ -277,5 +297,7 @@ mod tests {
         assert!(matches!(of(ApprovalState::Applied), Some(Ok(0))));
         assert!(of(ApprovalState::Written).is_none() && of(ApprovalState::Sending).is_none());
         assert!(matches!(of(ApprovalState::RolledBack), Some(Err(CliError::Exit(FAILED, _)))));
+        let outdated = of(ApprovalState::Superseded).unwrap().unwrap_err();
+        assert!(outdated.to_string().contains("export the policy again"), "{outdated}");
     }
 }

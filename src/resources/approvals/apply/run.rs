@@ -93,7 +93,10 @@ fn not_written(round: &Round, successor: Option<ApprovalRoundId>) -> Failure {
     if let Some(successor) = successor {
         why = format!("{why}; approval {successor} replaces it");
     }
-    Failure::new(FailureCode::Refused, why)
+    // What was reviewed is not what the gateway has any more.
+    let is_outdated = round.state == RoundState::Superseded;
+    let code = if is_outdated { FailureCode::ConcurrentChange } else { FailureCode::Refused };
+    Failure::new(code, why)
 }
 
 #[cfg(test)]

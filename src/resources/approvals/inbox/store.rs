@@ -92,7 +92,8 @@ pub async fn page(
             query = query.filter(t::owner.eq(owner));
         }
         if wanted.is_overdue {
-            query = query.filter(t::escalates_at.le(now));
+            // After an escalation, the time is that of the next one.
+            query = query.filter(t::escalated_at.is_not_null().or(t::escalates_at.le(now)));
         }
         if let Some((at, id)) = after {
             let later = t::expires_at.gt(at).or(t::expires_at.eq(at).and(t::id.gt(id.get())));

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::close::{Ending, close, save};
-use super::{Round, RoundState, events};
+use super::{Round, RoundState, events, next_escalation};
 use crate::access::action::Action;
 use crate::access::policy::AuditSubject;
 use crate::audit::Intent;
@@ -12,6 +12,7 @@ use crate::ctx::{Ctx, Tx};
 use crate::error::Error;
 use crate::outbox::event_types;
 use crate::resources::approvals::apply::fail_points::{self, FailPoint};
+use crate::resources::approvals::rules;
 
 /// A clock that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +29,9 @@ pub enum Due {
 #[must_use]
 pub fn due(round: &Round, now: Timestamp) -> Option<Due> {
     let has_passed = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
-    let is_unreported = round.state == RoundState::Open && round.escalated_at.is_none();
     if round.state == RoundState::Open && has_passed(round.expires_at) {
         Some(Due::Expiry)
-    } else if is_unreported && has_passed(round.escalates_at) {
+    } else if round.state == RoundState::Open && has_passed(round.unreported_escalation()) {
         Some(Due::Escalation)
     } else if round.state == RoundState::Approved && has_passed(round.progress.apply_by) {
         Some(Due::ApplyWindow)
@@ -61,7 +61,8 @@ pub async fn end_if_due(
 }
 
 /// Does the same as [`end_if_due`], and reports an escalation that is due. Only for a transaction that then decides the
-/// round by the votes that count with the voters who join: an escalation that was reported is not looked for again.
+/// round by the votes that count with the voters who join: an escalation that was reported is not looked for again. The
+/// next one is that of another rule in force. Those that are due at the same time are reported once.
 ///
 /// # Errors
 /// Those of the database.
@@ -75,9 +76,12 @@ pub async fn apply(
         end_if_due(ctx, tx, round, now).await?;
         return Ok(());
     }
-    round.escalated_at = Some(now);
-    save(tx, round).await?;
     let waited = round.escalates_at.map_or(0, |at| at.since(round.opened_at).as_secs() / 60);
+    let rules = rules::in_force(tx, &round.place).await?.rules();
+    let next = next_escalation(&rules, round.opened_at, now);
+    round.escalated_at = Some(now);
+    round.escalates_at = next.or(round.escalates_at);
+    save(tx, round).await?;
     let more = json!({ "timeout_minutes": waited });
     events::emit(ctx, tx, event_types::APPROVAL_ESCALATED, round, more).await
 }
@@ -129,6 +133,10 @@ mod tests {
         let escalated = Round { escalated_at: Some(at(5)), ..open.clone() };
         assert_eq!((due(&escalated, at(8)), escalated.next_due()), (None, Some(at(9))));
         assert_eq!(open.next_due(), Some(at(5)));
+        // That of another rule follows.
+        let again = Round { escalates_at: Some(at(7)), ..escalated };
+        assert_eq!((due(&again, at(6)), again.next_due()), (None, Some(at(7))));
+        assert_eq!(due(&again, at(7)), Some(Due::Escalation));
     }
 
     #[test]

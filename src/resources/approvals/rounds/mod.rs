@@ -4,6 +4,7 @@
 //! - the digest of a round covers everything that was reviewed. Another content is another round;
 //! - a transaction on a round holds the lock of its gateway, and first ends it if its time is over: a late worker
 //!   changes nothing. An escalation is reported by a transaction that then decides the round;
+//! - each rule escalates at its own time: a rule with a short one adds no voters to another rule;
 //! - a round that has ended never changes again. Its votes and its proposal are cleared in the transaction that ends it;
 //! - a round is bound to the id of its gateway, and so never applies to another gateway of that name.
 
@@ -65,9 +66,9 @@ pub struct Round {
     pub grant_minutes: Option<i32>,
     /// When it was opened.
     pub opened_at: Timestamp,
-    /// When the voters of an escalation join; `None` if no rule has one.
+    /// When the voters of the next escalation join, or of the last one if none follows; `None` if no rule has one.
     pub escalates_at: Option<Timestamp>,
-    /// When that was reported.
+    /// When an escalation was last reported.
     pub escalated_at: Option<Timestamp>,
     /// When voting ends.
     pub expires_at: Option<Timestamp>,
@@ -110,7 +111,7 @@ pub struct Progress {
 /// The clocks of a round, from the rules in force when it was opened. The shortest of each counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clocks {
-    /// Minutes to the escalation; `None` if no rule has one.
+    /// Minutes to the first escalation; `None` if no rule has one.
     pub escalation: Option<u32>,
     /// Minutes for voting.
     pub expiry: u32,
@@ -126,6 +127,18 @@ impl Clocks {
             expiry: expiry.unwrap_or(EXPIRE_MINUTES_DEFAULT),
         }
     }
+}
+
+/// Returns when the first escalation of these rules after a time is due, in a round that was opened at `opened_at`.
+#[must_use]
+pub fn next_escalation(
+    rules: &[Rule],
+    opened_at: Timestamp,
+    after: Timestamp,
+) -> Option<Timestamp> {
+    let timeouts = rules.iter().filter_map(|rule| rule.escalation_timeout_minutes);
+    let times = timeouts.map(|timeout| opened_at.plus(minutes(timeout)));
+    times.filter(|at| *at > after).min()
 }
 
 /// Returns the time from the decision to the latest write.
@@ -161,10 +174,14 @@ impl Round {
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
         if self.state == RoundState::Open {
-            let escalates_at = self.escalates_at.filter(|_| self.escalated_at.is_none());
-            return [escalates_at, self.expires_at].into_iter().flatten().min();
+            return [self.unreported_escalation(), self.expires_at].into_iter().flatten().min();
         }
         self.progress.apply_by.filter(|_| self.state == RoundState::Approved)
+    }
+
+    /// Returns when the escalation is due that was not reported yet.
+    fn unreported_escalation(&self) -> Option<Timestamp> {
+        self.escalates_at.filter(|at| self.escalated_at.is_none_or(|reported| reported < *at))
     }
 
     /// Returns whether a principal proposed or edited the content.
@@ -232,5 +249,16 @@ pub(super) mod tests {
         assert_eq!(apply_window(&rules), Duration::from_mins(20));
         let default = Clocks { escalation: None, expiry: EXPIRE_MINUTES_DEFAULT };
         assert_eq!(Clocks::of(&[]), default);
+    }
+
+    #[test]
+    fn each_rule_escalates_at_its_own_time() {
+        let rules = [rule(60, 30, None), rule(60, 30, Some(9)), rule(60, 30, Some(7))];
+        let opened_at = Timestamp::EPOCH;
+        let at = |count| opened_at.plus(minutes(count));
+        for (after, expected) in [(0, Some(7)), (6, Some(7)), (7, Some(9)), (9, None)] {
+            let next = next_escalation(&rules, opened_at, at(after));
+            assert_eq!(next, expected.map(at), "{after}");
+        }
     }
 }

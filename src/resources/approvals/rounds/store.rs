@@ -316,6 +316,7 @@ pub async fn save(conn: &mut Conn, round: &Round) -> Result<bool, Error> {
     let row = t::table.filter(t::id.eq(round.id.get()).and(before));
     let set = (
         t::state.eq(round.state),
+        t::escalates_at.eq(round.escalates_at),
         t::escalated_at.eq(round.escalated_at),
         t::due_at.eq(round.next_due()),
         t::closed_at.eq(round.closed_at),
