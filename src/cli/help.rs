@@ -47,7 +47,8 @@ const OUTPUT: &str = "\
            whole numbers as numbers
 -o jsonl   one item a line
 -o yaml    the same as json, as YAML
--o name    names only, one a line; a command that names nothing refuses it
+-o name    names only, one a line; a command that names nothing refuses it, and so does
+           a command whose answer has a secret that is shown once
 
 Only answers are on standard output. Watches always print one line for each message.
 Lists read further pages by themselves, up to `--limit` (1000), and say on standard error

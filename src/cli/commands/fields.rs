@@ -1,5 +1,7 @@
 //! The fields of a request as arguments: which there are, what they are called, and which exclude each other.
 
+use std::collections::BTreeSet;
+
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor, MethodDescriptor};
 
 use super::places::Form;
@@ -103,8 +105,29 @@ pub(super) fn is_secret(field: &FieldDescriptor) -> bool {
 /// Whether the message of a field has a secret in it, at any depth.
 fn holds_secret(field: &FieldDescriptor) -> bool {
     let Kind::Message(message) = field.kind() else { return false };
-    let is_own = !message.full_name().starts_with("google.protobuf.");
-    is_own && message.fields().any(|inner| is_secret(&inner) || holds_secret(&inner))
+    find_secret(&message).is_some()
+}
+
+/// Returns a field of a message that is marked as secret, at any depth.
+pub(super) fn find_secret(message: &MessageDescriptor) -> Option<FieldDescriptor> {
+    // A message can contain itself.
+    let mut seen = BTreeSet::new();
+    let mut waiting = vec![message.clone()];
+    while let Some(message) = waiting.pop() {
+        let name = message.full_name();
+        if name.starts_with("google.protobuf.") || !seen.insert(name.to_owned()) {
+            continue;
+        }
+        for field in message.fields() {
+            if is_secret(&field) {
+                return Some(field);
+            }
+            if let Kind::Message(inner) = field.kind() {
+                waiting.push(inner);
+            }
+        }
+    }
+    None
 }
 
 /// A message inside the request.

@@ -23,11 +23,7 @@ pub(super) async fn run(
     let Some(method) = fields::method(row) else {
         return Err(CliError::Usage(format!("`{}` is not available", row.command)));
     };
-    if globals.output == OutputFormat::Name && !render::has_names(row, &method) {
-        let why =
-            format!("`{}` has no name to print: use another form than `-o name`", row.command);
-        return Err(CliError::Usage(why));
-    }
+    check_form(row, &method, globals.output)?;
     let (value, message) = request::build(row, &method, matches)?;
     if !row.question.is_empty() && !globals.yes {
         confirm(row, &value).await?;
@@ -55,6 +51,29 @@ pub(super) async fn run(
         call(row, &method, message, matches, globals, &mut client, &subject).await
     };
     done.map_err(|failure| request::explain(row, &method, failure))
+}
+
+/// Refuses a form that cannot show the answer, before anything is asked or sent.
+fn check_form(row: &Row, method: &MethodDescriptor, format: OutputFormat) -> Result<(), CliError> {
+    if format != OutputFormat::Name {
+        return Ok(());
+    }
+    let command = row.command;
+    if !render::has_names(row, method) {
+        let why = format!("`{command}` has no name to print: use another form than `-o name`");
+        return Err(CliError::Usage(why));
+    }
+    // A session that is stored is not lost.
+    let is_stored = login::starts_session(command) && !output::is_captured();
+    if let Some(secret) = fields::find_secret(&method.output()).filter(|_| !is_stored) {
+        let why = format!(
+            "`{command}` shows a secret only once, in the field `{}`, which `-o name` would discard: use another \
+             form, such as `-o json`",
+            secret.name()
+        );
+        return Err(CliError::Usage(why));
+    }
+    Ok(())
 }
 
 async fn call(

@@ -136,6 +136,46 @@ async fn every_command_prints_a_name_or_refuses_to() {
     }
 }
 
+/// Commands whose answer has a secret, with arguments.
+const SHOWN_ONCE: [(&str, &str); 11] = [
+    ("webhook create", "--url - --channel generic"),
+    ("webhook update", "7 --description changed"),
+    ("webhook rotate-secret", "7"),
+    ("sandbox ssh", "edge/box"),
+    ("user invite", "ana@example.com --role viewer"),
+    ("user resend-invite", "ana@example.com"),
+    ("user reset-password", "ana@example.com"),
+    ("service-principal create", "ci --role viewer"),
+    ("service-principal rotate", "ci"),
+    ("session register", "ana@example.com --password -"),
+    ("session exchange", "ci --token -"),
+];
+
+#[tokio::test]
+async fn a_secret_that_is_shown_once_is_not_discarded_for_a_name() {
+    for row in table::rows() {
+        let method = fields::method(row).unwrap();
+        let has_secret = fields::find_secret(&method.output()).is_some();
+        let is_listed = SHOWN_ONCE.iter().any(|(command, _)| *command == row.command);
+        assert_eq!(is_listed, has_secret && !NAMELESS.contains(&row.command), "{}", row.command);
+    }
+    for (command, arguments) in SHOWN_ONCE {
+        // Nothing listens on this port: a call would exit with 5.
+        let line = format!(
+            "shoreguard {command} {arguments} --endpoint http://127.0.0.1:1 --key sg_x --yes"
+        );
+        let run = async |form: &str| {
+            let arguments = format!("{line} -o {form}").split(' ').map(str::to_owned).collect();
+            crate::cli::run_captured(arguments, b"hunter2".to_vec()).await
+        };
+        let done = run("name").await;
+        assert_eq!((done.code, done.stdout.as_str()), (2, ""), "{line}: {done:?}");
+        assert!(done.stderr.contains("shows a secret only once"), "{line}: {done:?}");
+        let done = run("json").await;
+        assert_eq!(done.code, 5, "{line}: {done:?}");
+    }
+}
+
 #[test]
 fn what_deletes_or_ends_something_asks_first() {
     let ends = [

@@ -104,7 +104,7 @@ async fn a_change_of_a_role_prints_the_name_of_its_holder(sg: TestServer) {
         "role set sp:ci --gateway edge --role operator",
         "role explain sp:ci --gateway edge",
         "role remove sp:ci --gateway edge",
-        "sp rotate ci",
+        "sp update ci --role operator",
         "sp delete ci",
     ] {
         let arguments = format!("{arguments} --yes -o name");
