@@ -101,7 +101,7 @@ async fn change(
     store: &Store,
     edit: impl FnOnce(&mut Contexts) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
-    let lock = store.lock().await?;
+    let lock = store.lock(None).await?;
     let mut contexts = lock.contexts()?;
     edit(&mut contexts)?;
     lock.write_contexts(&contexts)
@@ -119,7 +119,7 @@ async fn add(store: &Store, args: AddArgs) -> Result<(), CliError> {
         gateway: args.gateway,
         name: args.name,
     };
-    let lock = store.lock().await?;
+    let lock = store.lock(None).await?;
     let mut contexts = lock.contexts()?;
     if contexts.get(&context.name)?.is_some() {
         let name = &context.name;
@@ -138,7 +138,7 @@ async fn add(store: &Store, args: AddArgs) -> Result<(), CliError> {
 
 async fn remove(store: &Store, args: &RemoveArgs) -> Result<(), CliError> {
     let name = args.name.as_str();
-    let lock = store.lock().await?;
+    let lock = store.lock(None).await?;
     let mut contexts = lock.contexts()?;
     // Also an entry that is not valid can be removed.
     if !contexts.names().contains(&name) {

@@ -41,6 +41,8 @@ pub(crate) enum CliError {
     Internal(Error),
     /// The server could not be reached.
     Unreachable(String),
+    /// Another program holds what the command needs.
+    Busy(String),
     /// The result could not be written, or the connection was lost.
     Io(String),
     /// The answer was printed, but is incomplete: what is missing, one per line.
@@ -59,7 +61,7 @@ impl CliError {
             Self::Call(status) | Self::Fields(status, _) => call_exit_code(status),
             Self::NotLoggedIn(_) => LOG_IN,
             Self::Internal(_) | Self::Io(_) => FAILED,
-            Self::Unreachable(_) => TRY_AGAIN,
+            Self::Unreachable(_) | Self::Busy(_) => TRY_AGAIN,
             Self::Partial(_) => PARTIAL,
             Self::Exit(code, _) => *code,
             Self::Interrupted => INTERRUPTED,
@@ -85,6 +87,7 @@ impl fmt::Display for CliError {
             | Self::Io(why)
             | Self::NotLoggedIn(why)
             | Self::Unreachable(why)
+            | Self::Busy(why)
             | Self::Partial(why)
             | Self::Exit(_, why) => f.write_str(why),
             Self::Config(faults) => write!(f, "{faults}"),
@@ -156,6 +159,7 @@ mod tests {
             assert_eq!(code_of(code), 5, "{code:?}");
         }
         assert_eq!(CliError::Unreachable("away".to_owned()).exit_code(), 5);
+        assert_eq!(CliError::Busy("locked".to_owned()).exit_code(), 5);
         let late = CliError::from(Status::new(Code::Cancelled, "Timeout expired"));
         assert_eq!(late.exit_code(), 5);
         assert_eq!(code_of(Code::Cancelled), 1);

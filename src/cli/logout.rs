@@ -26,6 +26,7 @@ pub(super) async fn run(args: LogoutArgs) -> Result<(), CliError> {
     let Some(context) = find(&args.server, &Environment::read()?, &contexts)? else {
         return Err(CliError::NotLoggedIn("no context of this server is stored".to_owned()));
     };
+    let timeout = args.server.timeout();
     let ended = match store.credential(&context)? {
         Some(Credential::Session(_)) => end_session(args.server, &context).await,
         Some(Credential::Key(_)) => Ok(()),
@@ -34,7 +35,7 @@ pub(super) async fn run(args: LogoutArgs) -> Result<(), CliError> {
             return Ok(output::print_result(&said)?);
         }
     };
-    store.lock().await?.remove_credential(&context.name)?;
+    store.lock(timeout).await?.remove_credential(&context.name)?;
     if ended.is_err() {
         output::print_error(
             "the credential was removed here, but the session on the server continues: end it with \

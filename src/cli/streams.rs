@@ -6,7 +6,7 @@ use prost_reflect::{DynamicMessage, MethodDescriptor};
 use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
-use super::connect::Client;
+use super::connect::{self, Client};
 use super::{CliError, output};
 
 /// The responses of a call.
@@ -71,9 +71,9 @@ async fn bounded<T>(
     until: Option<Instant>,
     work: impl Future<Output = Result<T, CliError>>,
 ) -> Result<T, CliError> {
-    let Some(until) = until else { return work.await };
+    let Some(deadline) = until else { return work.await };
     let late = || Status::deadline_exceeded("the stream is open longer than `--timeout` allows");
-    tokio::time::timeout_at(until, work).await.map_err(|_| late())?
+    connect::until(deadline, work).await.unwrap_or_else(|| Err(late().into()))
 }
 
 #[cfg(test)]

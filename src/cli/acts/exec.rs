@@ -133,7 +133,7 @@ pub(in crate::cli) fn run(
 async fn execute(args: ExecArgs, globals: &Globals) -> Result<u8, CliError> {
     let (is_interactive, on_terminal) = (args.interactive, args.interactive && args.tty);
     let first = args.first_message()?;
-    let client = interruptible(Client::connect(&globals.connect, None)).await?;
+    let client = interruptible(Client::connect_renewed(&globals.connect)).await?;
     let mut signals = Signals::listen()?;
     let (typed, pieces) = mpsc::channel(PIECES_MAX);
     let (control, controls) = mpsc::channel(PIECES_MAX);

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches as _};
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use super::super::connect::{Client, StreamAttempts, interruptible, reason};
+use super::super::connect::{Client, StreamAttempts, interruptible, reason, until};
 use super::super::globals::Globals;
 use super::super::{CliError, output, usage};
 use super::answer;
@@ -70,17 +71,17 @@ pub(super) async fn in_time<T>(
     wait: impl Future<Output = Result<T, CliError>>,
 ) -> Result<T, CliError> {
     let Some(timeout) = timeout else { return wait.await };
-    match tokio::time::timeout(timeout, wait).await {
+    match until(Instant::now() + timeout, wait).await {
         // Each stream has the same timeout, which can pass first.
-        Ok(Err(CliError::Call(status))) if status.code() != Code::DeadlineExceeded => {
+        Some(Err(CliError::Call(status))) if status.code() != Code::DeadlineExceeded => {
             Err(CliError::Call(status))
         }
-        Ok(Err(CliError::Call(_))) | Err(_) => {
+        Some(Err(CliError::Call(_))) | None => {
             let seconds = timeout.as_secs();
             let why = format!("{what} continues: it has not ended within {seconds} s");
             Err(Status::deadline_exceeded(why).into())
         }
-        Ok(waited) => waited,
+        Some(waited) => waited,
     }
 }
 

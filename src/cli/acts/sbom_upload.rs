@@ -52,7 +52,7 @@ pub(in crate::cli) fn run(
         let file = args.file.clone();
         let read = input::on_thread(move || input::read_document(&file, DOCUMENT_BYTES_MAX));
         let document = interruptible(read).await??;
-        let client = interruptible(Client::connect(&globals.connect, None)).await?;
+        let client = interruptible(Client::connect_renewed(&globals.connect)).await?;
         let upload = upload(&client, &args.place, document.into(), globals.quiet);
         let stored = interruptible(upload).await?;
         let mut page = Page::new();

@@ -62,7 +62,7 @@ impl Client {
         let target = Target::resolve(args, &Environment::read()?, &store)?;
         let channel = open_channel(&target, &args.server).await?;
         let of_context = target.context.as_ref().and_then(|context| context.gateway.as_deref());
-        let mut client = Self {
+        Ok(Self {
             channel,
             place: target.place,
             store,
@@ -71,9 +71,13 @@ impl Client {
             gateway: gateway.or(of_context).map(gateway_header).transpose()?,
             context: target.context,
             timeout: args.timeout(),
-        };
-        // For requests of generated clients. A failure is reported by the first call that needs the credential.
-        let _ = client.renew_credential().await;
+        })
+    }
+
+    /// Connects with a session that is refreshed, for requests of generated clients, which do not refresh it themselves.
+    pub(in crate::cli) async fn connect_renewed(args: &ConnectArgs) -> Result<Self, CliError> {
+        let mut client = Self::connect(args, None).await?;
+        client.renew_credential().await?;
         Ok(client)
     }
 
@@ -242,7 +246,7 @@ impl Client {
         if !session.is_due() {
             return Ok(());
         }
-        let renewed = session::renew(&self.channel, &self.store, context).await?;
+        let renewed = session::renew(&self.channel, &self.store, context, self.timeout).await?;
         self.set_credential(renewed)
     }
 

@@ -1,4 +1,4 @@
-//! Ctrl-C in a command that calls a server.
+//! Ctrl-C in a command that calls a server, and the end of its time.
 //!
 //! Invariant: a refresh token that was sent is used, so its successor is stored before interrupted work is dropped.
 //! Otherwise the next command would use the token again, which ends the session.
@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::super::CliError;
 
@@ -47,13 +49,33 @@ async fn run_until<T>(
     signal: impl Future<Output = io::Result<()>>,
     work: impl Future<Output = Result<T, CliError>>,
 ) -> Result<T, CliError> {
-    let refresh = Arc::new(Refresh::default());
+    let interruption = async {
+        if signal.await.is_err() {
+            pending::<()>().await;
+        }
+    };
+    unless(interruption, work).await.unwrap_or(Err(CliError::Interrupted))
+}
+
+/// Runs work until it is done or the time has passed. Returns `None` then, and drops the work.
+pub(in crate::cli) async fn until<T>(
+    deadline: Instant,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    unless(tokio::time::sleep_until(deadline), work).await
+}
+
+/// Runs work until it is done or the event occurs. Returns `None` then: the work is dropped when it has stored the
+/// successor of a refresh token.
+async fn unless<T>(event: impl Future<Output = ()>, work: impl Future<Output = T>) -> Option<T> {
+    // Work inside of other work has the same refresh.
+    let refresh = REFRESH.try_with(Arc::clone).unwrap_or_default();
     let mut work = pin!(REFRESH.scope(Arc::clone(&refresh), work));
     tokio::select! {
-        // The signal is listened for before the work begins.
+        // A signal is listened for before the work begins.
         biased;
-        Ok(()) = signal => {}
-        done = &mut work => return done,
+        () = event => {}
+        done = &mut work => return Some(done),
     }
     refresh.is_interrupted.store(true, Ordering::Relaxed);
     let stored = poll_fn(|cx| {
@@ -66,7 +88,8 @@ async fn run_until<T>(
     });
     // A server that does not answer in time ends the command without the successor.
     let _ = tokio::time::timeout(REFRESH_END_TIME_MAX, stored).await;
-    Err(CliError::Interrupted)
+    refresh.is_interrupted.store(false, Ordering::Relaxed);
+    None
 }
 
 /// A refresh token that was sent. Its successor is stored, or was refused, when this is settled.
@@ -82,7 +105,7 @@ impl SentToken {
         Self(refresh)
     }
 
-    /// Notes that the token has a result. Does not return if the user has interrupted the work meanwhile.
+    /// Notes that the token has a result. Does not return if the work was interrupted meanwhile.
     pub(super) async fn settle(self) {
         let refresh = self.0.as_ref();
         let is_interrupted =
@@ -124,6 +147,25 @@ mod tests {
         let done = run_until(signal, work).await;
         assert!(matches!(done, Err(CliError::Interrupted)), "{done:?}");
         assert!(is_stored.load(Ordering::Relaxed) && !has_continued.load(Ordering::Relaxed));
+    }
+
+    #[tokio::test]
+    async fn it_is_also_stored_before_late_work_inside_of_other_work_is_dropped() {
+        let (pass, passed) = oneshot::channel::<()>();
+        let (is_stored, has_continued) = (AtomicBool::new(false), AtomicBool::new(false));
+        let work = async {
+            let sent = SentToken::mark();
+            pass.send(()).unwrap();
+            tokio::task::yield_now().await;
+            is_stored.store(true, Ordering::Relaxed);
+            sent.settle().await;
+            has_continued.store(true, Ordering::Relaxed);
+        };
+        let outer = async { Ok(unless(async { passed.await.unwrap() }, work).await) };
+        let done = run_until(pending(), outer).await;
+        assert!(matches!(done, Ok(None)), "{done:?}");
+        assert!(is_stored.load(Ordering::Relaxed) && !has_continued.load(Ordering::Relaxed));
+        assert_eq!(until(Instant::now(), pending::<()>()).await, None);
     }
 
     #[tokio::test]

@@ -31,7 +31,7 @@ use super::output;
 use crate::secret::Secret;
 
 pub(super) use client::Client;
-pub(super) use interrupt::interruptible;
+pub(super) use interrupt::{interruptible, until};
 pub(super) use refusal::{format_status, reason};
 pub(super) use retry::StreamAttempts;
 pub(super) use store::{Context, Contexts, Credential, Session, Store, check_name};
@@ -67,10 +67,17 @@ pub(super) struct ServerArgs {
     pub(super) timeout: Option<u64>,
 }
 
+impl ServerArgs {
+    /// Returns the timeout that the user gave.
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        self.timeout.map(Duration::from_secs)
+    }
+}
+
 impl ConnectArgs {
     /// Returns the timeout that the user gave.
     pub(super) fn timeout(&self) -> Option<Duration> {
-        self.server.timeout.map(Duration::from_secs)
+        self.server.timeout()
     }
 
     /// Returns the arguments of a command that makes its own credential.

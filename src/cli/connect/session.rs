@@ -17,13 +17,15 @@ use crate::pb::v1::{RefreshSessionRequest, RefreshSessionResponse};
 /// Timeout of the response.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Returns the credential of a context whose session token expires soon.
+/// Returns the credential of a context whose session token expires soon. `timeout` is that of the user, which bounds the
+/// wait for the lock, but not a refresh that was sent.
 pub(super) async fn renew(
     channel: &Channel,
     store: &Store,
     context: &Context,
+    timeout: Option<Duration>,
 ) -> Result<Credential, CliError> {
-    let lock = store.lock().await?;
+    let lock = store.lock(timeout).await?;
     // Another program may have refreshed or ended the session before this one got the lock.
     let session = match store.credential(context)? {
         Some(Credential::Session(session)) if session.is_due() => session,

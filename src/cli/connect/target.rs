@@ -205,7 +205,7 @@ mod tests {
 
     async fn store(folder: &Path) -> Store {
         let store = Store::at(folder);
-        let lock = store.lock().await.unwrap();
+        let lock = store.lock(None).await.unwrap();
         let mut contexts = lock.contexts().unwrap();
         for (name, endpoint) in [("prod", "https://prod.example"), ("test", "https://test.example")]
         {

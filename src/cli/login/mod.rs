@@ -56,7 +56,7 @@ pub(super) struct LoginArgs {
 pub(super) async fn run(args: LoginArgs) -> Result<(), CliError> {
     let store = Store::open();
     // Before a person types a password: whether the result can be stored.
-    drop(store.lock().await?);
+    drop(store.lock(args.server.timeout()).await?);
     let environment = Environment::read()?;
     let context = destination::choose(&args.server, &environment, &store.contexts()?)?;
     if !args.key {
@@ -139,7 +139,8 @@ fn keep_key(store: &Store, context: &Context, server: &ServerArgs) -> Result<(),
 
 /// Stores the context, which becomes the current one, and the credential.
 async fn save(store: &Store, context: &Context, credential: &Credential) -> Result<(), CliError> {
-    let lock = store.lock().await?;
+    // The credential is nowhere else, so the timeout of the user does not apply.
+    let lock = store.lock(None).await?;
     let mut contexts = lock.contexts()?;
     // Another program can have stored a context of this name since it was chosen.
     if let Some(known) = contexts.get(&context.name)? {

@@ -46,7 +46,7 @@ async fn change_password(
     let stored_for = client.session_context().cloned();
     if stored_for.is_some() {
         // Before the stored session ends: whether the next one can be stored.
-        drop(store.lock().await?);
+        drop(store.lock(connect.timeout()).await?);
     }
     let response = client.unary(method, message).await?;
     let Some(context) = stored_for else {
@@ -61,7 +61,8 @@ async fn change_password(
         answer.refresh_token,
         answer.refresh_expire_time,
     ));
-    store.lock().await?.begin_credentials()?.put(&context, &session)?;
+    // As in `save`: the session is nowhere else.
+    store.lock(None).await?.begin_credentials()?.put(&context, &session)?;
     Ok(("password changed; your other sessions have ended".to_owned(), response))
 }
 
@@ -73,7 +74,7 @@ async fn begin(
 ) -> Result<(String, DynamicMessage), CliError> {
     let store = Store::open();
     // Before an invitation is used: whether the session can be stored.
-    drop(store.lock().await?);
+    drop(store.lock(server.timeout()).await?);
     let context = destination::choose(server, &Environment::read()?, &store.contexts()?)?;
     keep_key(&store, &context, server)?;
     let server = ServerArgs {

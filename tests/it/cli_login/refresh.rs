@@ -17,6 +17,7 @@ sqlite_tests! {
     public_methods_need_no_session,
     an_ended_session_asks_for_a_login,
     another_credential_is_used_if_it_was_stored_meanwhile,
+    the_timeout_bounds_the_wait_for_the_lock,
 }
 
 /// Returns how many refreshes the server has recorded.
@@ -108,5 +109,32 @@ async fn another_credential_is_used_if_it_was_stored_meanwhile(sg: TestServer) {
     let done = wait(command).await;
     assert!(done.status.success(), "{done:?}");
     assert_eq!(count_refreshes(&sg).await, 0);
+    sg.finish().await;
+}
+
+async fn the_timeout_bounds_the_wait_for_the_lock(sg: TestServer) {
+    let home = Home::new(&sg);
+    home.log_in(ADMIN_EMAIL, ADMIN_PASSWORD).await;
+    home.expire_session();
+    let before = home.stored("credentials.toml");
+    // This test is the other program, which does not end.
+    let lock = std::fs::File::options().write(true).open(home.path("credentials.lock")).unwrap();
+    lock.lock().unwrap();
+    for (code, arguments) in [
+        (5, &["whoami", "--timeout", "1"][..]),
+        (5, &["gateway", "list", "--timeout", "1"]),
+        (5, &["logout", "--timeout", "1"]),
+        (2, &["policy", "export", "edge/box", "--timeout", "1"]),
+        (125, &["sandbox", "exec", "edge/box", "--timeout", "1", "--", "true"]),
+    ] {
+        let why = home.fail(code, arguments).await;
+        assert!(why.contains("another program has locked the stored credentials"), "{why}");
+    }
+    assert_eq!(home.stored("credentials.toml"), before);
+    assert_eq!(count_refreshes(&sg).await, 0);
+    // Methods that need no credential do not wait.
+    home.succeed(&["server", "info"]).await;
+    lock.unlock().unwrap();
+    home.succeed(&["whoami"]).await;
     sg.finish().await;
 }

@@ -89,7 +89,7 @@ async fn apply(args: ApplyArgs, globals: &Globals) -> Result<u8, CliError> {
         comment: args.comment,
         ..Default::default()
     };
-    let mut client = Client::connect(&globals.connect, None).await?;
+    let mut client = Client::connect_renewed(&globals.connect).await?;
     let (computed, change) = send(&client, &request).await?;
     let verdict = change.verdict.clone().unwrap_or_default();
     let is_same = change.outcome() == PolicyChangeOutcome::UpToDate;

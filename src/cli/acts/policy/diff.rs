@@ -73,7 +73,7 @@ async fn compared_with(
 async fn diff(args: DiffArgs, globals: &Globals) -> Result<u8, CliError> {
     let compared = compared_with(args.place, args.file.as_deref(), args.approval);
     let (place, with, other) = compared.await?;
-    let client = Client::connect(&globals.connect, None).await?;
+    let client = Client::connect_renewed(&globals.connect).await?;
     let (name, full_name) = (place.to_string(), place.full_name());
     let request = DiffPoliciesRequest {
         gateway: place.gateway,

@@ -42,7 +42,7 @@ pub(in crate::cli) fn run(
 }
 
 async fn export(args: ExportArgs, globals: &Globals) -> Result<u8, CliError> {
-    let client = Client::connect(&globals.connect, None).await?;
+    let client = Client::connect_renewed(&globals.connect).await?;
     let name = args.place.full_name();
     let SandboxPlace { gateway, workspace, sandbox } = args.place;
     let request = ExportPolicyRequest { gateway, workspace, sandbox, version: args.revision };

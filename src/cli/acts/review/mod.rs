@@ -62,7 +62,7 @@ pub(in crate::cli) fn run(
             let why = "a review needs a terminal; use `approval approve` and `approval reject` in scripts";
             return Err(CliError::Usage(why.to_owned()));
         }
-        let mut client = interruptible(Client::connect(&globals.connect, None)).await?;
+        let mut client = interruptible(Client::connect_renewed(&globals.connect)).await?;
         interruptible(review_all(&mut client, &args)).await
     })
 }

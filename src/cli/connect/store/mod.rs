@@ -27,7 +27,8 @@ pub(in crate::cli) use credential::{Credential, Session};
 const CONTEXTS: &str = "contexts.toml";
 const CREDENTIALS: &str = "credentials.toml";
 const LOCK: &str = "credentials.lock";
-/// How long to wait for another program that holds the lock. It makes one call at most.
+/// How long to wait for another program that holds the lock, unless the user has given less time. It makes one call at
+/// most.
 const LOCK_TIME_MAX: Duration = Duration::from_mins(1);
 /// Pause between attempts to get the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
@@ -93,8 +94,15 @@ impl Store {
         })
     }
 
-    /// Waits until no other program writes, and keeps others from writing.
-    pub(in crate::cli) async fn lock(&self) -> Result<Locked<'_>, CliError> {
+    /// Waits until no other program writes, and keeps others from writing. The wait ends after a minute, or earlier after
+    /// the timeout that the user gave.
+    ///
+    /// # Errors
+    /// `Busy` if another program has the lock until then; `Usage` without a folder; `Io` if the lock cannot be used.
+    pub(in crate::cli) async fn lock(
+        &self,
+        timeout: Option<Duration>,
+    ) -> Result<Locked<'_>, CliError> {
         let Some(folder) = &self.folder else {
             let why = "no folder for contexts: set `HOME` or `XDG_CONFIG_HOME`";
             return Err(CliError::Usage(why.to_owned()));
@@ -102,13 +110,15 @@ impl Store {
         data_dir::create(folder)?;
         let path = folder.join(LOCK);
         let file = files::open_lock(&path)?;
+        let time_max = timeout.map_or(LOCK_TIME_MAX, |timeout| timeout.min(LOCK_TIME_MAX));
         let begun = Instant::now();
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Locked { store: self, folder, _file: file }),
-                Err(Errno::WOULDBLOCK | Errno::INTR) if begun.elapsed() < LOCK_TIME_MAX => {
+                Err(Errno::WOULDBLOCK | Errno::INTR) if begun.elapsed() < time_max => {
                     tokio::time::sleep(LOCK_PAUSE).await;
                 }
+                Err(Errno::WOULDBLOCK | Errno::INTR) => return Err(busy(&path, time_max)),
                 Err(error) => {
                     let path = path.display();
                     return Err(CliError::Io(format!("`{path}` cannot be locked: {error}")));
@@ -283,6 +293,15 @@ pub(in crate::cli) fn check_name(name: &str) -> Result<(), CliError> {
     Err(CliError::Usage(format!(
         "`{name}` is not a valid name of a context: use at most {NAME_BYTES_MAX} letters, digits, `-`, `_` and `.`"
     )))
+}
+
+/// Says that another program has kept the lock for so long.
+fn busy(path: &Path, time_max: Duration) -> CliError {
+    let more = if time_max < LOCK_TIME_MAX { ", or give more time with `--timeout`" } else { "" };
+    CliError::Busy(format!(
+        "another program has locked the stored credentials with `{}`: try again when it has ended{more}",
+        path.display()
+    ))
 }
 
 /// Returns the table of a context.

@@ -22,7 +22,7 @@ async fn contexts_are_read_as_they_were_written() {
         gateway: Some("prod-eu".to_owned()),
         ..context("prod", "https://sg.example.com")
     };
-    let lock = store.lock().await.unwrap();
+    let lock = store.lock(None).await.unwrap();
     let mut contexts = lock.contexts().unwrap();
     assert!(contexts.current().unwrap().is_none());
     contexts.put(&prod);
@@ -47,7 +47,7 @@ async fn a_credential_is_stored_for_one_context_and_its_endpoint() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::at(folder.path());
     let (one, two) = (context("one", "https://one"), context("two", "https://two"));
-    let lock = store.lock().await.unwrap();
+    let lock = store.lock(None).await.unwrap();
     lock.begin_credentials().unwrap().put(&one, &key("sg_1")).unwrap();
     lock.begin_credentials().unwrap().put(&two, &key("sg_2")).unwrap();
     assert_eq!(store.credential(&one).unwrap(), Some(key("sg_1")));
@@ -94,11 +94,17 @@ fn a_wrong_document_is_refused() {
 async fn only_one_program_has_the_lock() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::at(folder.path());
-    let lock = store.lock().await.unwrap();
+    let lock = store.lock(None).await.unwrap();
     let other = files::open_lock(&folder.path().join(LOCK)).unwrap();
     assert_eq!(flock(&other, FlockOperation::NonBlockingLockExclusive), Err(Errno::WOULDBLOCK));
+    for timeout in [Duration::ZERO, Duration::from_millis(1)] {
+        let late = store.lock(Some(timeout)).await.unwrap_err();
+        assert_eq!(late.exit_code(), 5);
+        let why = late.to_string();
+        assert!(why.contains(LOCK) && why.contains("--timeout"), "{why}");
+    }
     drop(lock);
-    store.lock().await.unwrap();
+    store.lock(Some(Duration::ZERO)).await.unwrap();
     let left: Vec<_> =
         fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, [LOCK]);
