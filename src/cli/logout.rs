@@ -6,7 +6,7 @@ use tonic::Code;
 use super::connect::{
     Client, ConnectArgs, Context, Contexts, Credential, Environment, Place, ServerArgs, Store,
 };
-use super::{CliError, output};
+use super::{CliError, login, output};
 use crate::app::new_id;
 use crate::pb::v1::LogoutRequest;
 use crate::pb::v1::auth_service_client::AuthServiceClient;
@@ -53,7 +53,12 @@ fn find(
     contexts: &Contexts,
 ) -> Result<Option<Context>, CliError> {
     if let Some(name) = &server.context {
-        return contexts.require(name).map(Some);
+        let context = contexts.require(name)?;
+        login::check_same_server(
+            &context,
+            server.endpoint.as_deref().unwrap_or(&context.endpoint),
+        )?;
+        return Ok(Some(context));
     }
     let Some(endpoint) = server.endpoint.as_ref().or(environment.endpoint.as_ref()) else {
         return contexts.current();

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 use super::super::connect::{Client, interruptible};
 use super::super::globals::Globals;
-use super::super::{CliError, output, usage};
+use super::super::{CliError, output, streams, usage};
 use super::place::SandboxPlace;
 use super::raw_mode::{RawMode, terminal_size};
 use crate::pb::v1::ExecSandboxRequest;
@@ -148,8 +148,11 @@ async fn execute(args: ExecArgs, globals: &Globals) -> Result<u8, CliError> {
     }
     let requests = Requests { first: Some(first), pieces, controls }.into_stream();
     let is_answered = AtomicBool::new(false);
+    // The server ends the call at the same time, if it can be reached then.
+    let talk = talk(&client, requests, keys, &is_answered);
+    let talk = streams::within(globals.connect.timeout(), Box::pin(talk));
     tokio::select! {
-        done = talk(&client, requests, keys, &is_answered) => {
+        done = talk => {
             done.map_err(|error| explain(&client, error))
         }
         code = signals.pass_on(&control, on_terminal, &is_answered) => Ok(code),

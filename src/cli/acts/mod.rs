@@ -32,6 +32,8 @@ pub(in crate::cli) struct Act {
     pub(in crate::cli) noun: &'static str,
     /// What it does, such as `exec`.
     pub(in crate::cli) verb: &'static str,
+    /// Whether `-o` chooses the form of its answer. Without forms, other ones than the default are refused.
+    pub(in crate::cli) has_forms: bool,
     /// Returns its definition, whose name is the verb.
     pub(in crate::cli) command: fn() -> Command,
     /// Runs it with what was given on the command line.
@@ -40,22 +42,54 @@ pub(in crate::cli) struct Act {
 
 /// All of them.
 pub(in crate::cli) const ALL: &[Act] = &[
-    Act { noun: "sandbox", verb: "exec", command: exec::command, run: exec::run },
-    Act { noun: "sbom", verb: "upload", command: sbom_upload::command, run: sbom_upload::run },
-    Act { noun: "event", verb: "watch", command: event_watch::command, run: event_watch::run },
+    Act { noun: "sandbox", verb: "exec", has_forms: false, command: exec::command, run: exec::run },
+    Act {
+        noun: "sbom",
+        verb: "upload",
+        has_forms: true,
+        command: sbom_upload::command,
+        run: sbom_upload::run,
+    },
+    Act {
+        noun: "event",
+        verb: "watch",
+        has_forms: true,
+        command: event_watch::command,
+        run: event_watch::run,
+    },
     Act {
         noun: "operation",
         verb: "wait",
+        has_forms: true,
         command: operation_wait::command,
         run: operation_wait::run,
     },
     Act {
         noun: "policy",
         verb: "export",
+        has_forms: true,
         command: policy::export::command,
         run: policy::export::run,
     },
-    Act { noun: "policy", verb: "diff", command: policy::diff::command, run: policy::diff::run },
-    Act { noun: "policy", verb: "apply", command: policy::apply::command, run: policy::apply::run },
-    Act { noun: "approval", verb: "review", command: review::command, run: review::run },
+    Act {
+        noun: "policy",
+        verb: "diff",
+        has_forms: true,
+        command: policy::diff::command,
+        run: policy::diff::run,
+    },
+    Act {
+        noun: "policy",
+        verb: "apply",
+        has_forms: true,
+        command: policy::apply::command,
+        run: policy::apply::run,
+    },
+    Act {
+        noun: "approval",
+        verb: "review",
+        has_forms: false,
+        command: review::command,
+        run: review::run,
+    },
 ];

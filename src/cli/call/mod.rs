@@ -50,6 +50,9 @@ impl AnswerFormat {
     }
 }
 
+/// Options that a command without a call would ignore.
+const OF_A_CALL: [&str; 6] = ["context", "endpoint", "ca", "allow_plaintext", "timeout", "key"];
+
 /// The method to call, the server and the credential.
 #[derive(Debug, Args)]
 pub(super) struct CallArgs {
@@ -74,11 +77,12 @@ pub(super) struct CallArgs {
     #[arg(short, long, value_enum, default_value_t = AnswerFormat::Json)]
     #[arg(conflicts_with_all = ["list", "describe"])]
     output: AnswerFormat,
-    /// Lists all methods, or explains those whose path contains the given text.
-    #[arg(long)]
+    /// Lists all methods that this binary knows, or explains those whose path contains the given text.
+    #[arg(long, conflicts_with_all = ["gateway", "generation"])]
+    #[arg(conflicts_with_all = OF_A_CALL)]
     list: bool,
     /// Shows the request and response types of a method without calling it.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = OF_A_CALL)]
     describe: bool,
 }
 

@@ -24,7 +24,7 @@ use clap::{ArgMatches, Command, FromArgMatches as _};
 pub(super) use cells::text_at;
 
 use super::acts::{self, Act};
-use super::globals::Globals;
+use super::globals::{Globals, OutputFormat};
 use super::{CliError, usage};
 
 /// A noun: what its commands are about.
@@ -118,10 +118,21 @@ pub(super) async fn run(noun: &str, matches: &ArgMatches) -> Result<(), CliError
     };
     let globals = Globals::from_arg_matches(matches).map_err(|error| usage(&error))?;
     if let Some(act) = find_act(noun, verb) {
+        if !act.has_forms {
+            refuse_forms(&format!("{noun} {verb}"), globals.output)?;
+        }
         return (act.run)(matches.clone(), globals).await;
     }
     let Some(row) = table::find(noun, verb) else {
         return Err(CliError::Usage(format!("`{noun}` has no verb `{verb}`")));
     };
     run::run(row, matches, &globals).await
+}
+
+/// Refuses `-o` for a command whose answer has one form only. The default is the same as none.
+fn refuse_forms(command: &str, format: OutputFormat) -> Result<(), CliError> {
+    if format == OutputFormat::Table {
+        return Ok(());
+    }
+    Err(CliError::Usage(format!("`{command}` has one form of output: leave out `-o`")))
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::places::Form;
 use super::table::Row;
-use super::{fields, flags, labels, lists, render, request, watches};
+use super::{fields, flags, labels, lists, refuse_forms, render, request, watches};
 use crate::cli::connect::Client;
 use crate::cli::globals::{Globals, OutputFormat};
 use crate::cli::{CliError, input, login, output, streams};
@@ -55,10 +55,13 @@ pub(super) async fn run(
 
 /// Refuses a form that cannot show the answer, before anything is asked or sent.
 fn check_form(row: &Row, method: &MethodDescriptor, format: OutputFormat) -> Result<(), CliError> {
+    let command = row.command;
+    if !row.raw.is_empty() {
+        return refuse_forms(command, format);
+    }
     if format != OutputFormat::Name {
         return Ok(());
     }
-    let command = row.command;
     if !render::has_names(row, method) {
         let why = format!("`{command}` has no name to print: use another form than `-o name`");
         return Err(CliError::Usage(why));

@@ -25,7 +25,7 @@ pub(super) fn choose(
 }
 
 /// Refuses a context whose server is another one.
-pub(super) fn check_same_server(known: &Context, endpoint: &str) -> Result<(), CliError> {
+pub(in crate::cli) fn check_same_server(known: &Context, endpoint: &str) -> Result<(), CliError> {
     if Place::parse(&known.endpoint)? == Place::parse(endpoint)? {
         return Ok(());
     }

@@ -19,7 +19,7 @@ use super::{CliError, input, output};
 use crate::pb::v1::auth_service_client::AuthServiceClient;
 use crate::pb::v1::{GetCurrentIdentityRequest, LoginRequest};
 
-pub(super) use destination::absolute;
+pub(super) use destination::{absolute, check_same_server};
 pub(super) use secrets::read as read_secret;
 pub(super) use started::{start, starts_session};
 

@@ -111,6 +111,14 @@ async fn an_answer_has_the_form_that_was_chosen(sg: TestServer) {
         let ended = call(&sg, wrong, "").await;
         assert!(ended.code == Some(2) && ended.stderr.contains("--output"), "{ended:?}");
     }
+    // Nothing is called, so that no server matters.
+    for wrong in [
+        &["--list", "--endpoint", "http://127.0.0.1:1"][..],
+        &["--describe", "GetGateway", "--timeout", "1"],
+    ] {
+        let ended = call(&sg, wrong, "").await;
+        assert!(ended.code == Some(2) && ended.stderr.contains(wrong[0]), "{ended:?}");
+    }
     simulator.stop().await;
     sg.finish().await;
 }

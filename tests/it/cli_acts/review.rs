@@ -175,5 +175,8 @@ async fn a_review_needs_a_terminal(sg: TestServer) {
     let refused = run_to_end(&sg, &sg.admin_key, &["approval", "review"]).await;
     assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(refused.stderr.contains("needs a terminal"), "{refused:?}");
+    let refused = run_to_end(&sg, &sg.admin_key, &["approval", "review", "--yes"]).await;
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("`--yes` does not answer"), "{refused:?}");
     sg.finish().await;
 }

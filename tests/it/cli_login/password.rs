@@ -131,6 +131,8 @@ async fn a_logout_ends_the_session_on_the_server_and_removes_it(sg: TestServer) 
     let (token, refresh_token) = (field(&stored, "session_token"), field(&stored, "refresh_token"));
     let who = pb::GetCurrentIdentityRequest {};
     sg.with_token(token).auth().get_current_identity(who).await.unwrap();
+    let elsewhere = ["logout", "--context", "127.0.0.1", "--endpoint", "http://127.0.0.1:1"];
+    assert!(home.fail(2, &elsewhere).await.contains("context `127.0.0.1` is for"));
     // A session whose token has expired is ended, too.
     home.expire_session();
     assert!(home.succeed(&["logout"]).await.starts_with("logged out of http://"));

@@ -58,6 +58,10 @@ pub(in crate::cli) fn run(
 ) -> BoxFuture<'static, Result<(), CliError>> {
     Box::pin(async move {
         let args = ReviewArgs::from_arg_matches(&matches).map_err(|error| usage(&error))?;
+        if globals.yes {
+            let why = "a review asks for each vote, which `--yes` does not answer: use `approval approve`";
+            return Err(CliError::Usage(why.to_owned()));
+        }
         if !terminal::is_interactive() {
             let why = "a review needs a terminal; use `approval approve` and `approval reject` in scripts";
             return Err(CliError::Usage(why.to_owned()));
