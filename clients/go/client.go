@@ -166,9 +166,18 @@ func (c *Client) use(s *session) {
 	}
 }
 
+// withoutSecrets has the methods without a credential that take and return no secret either.
+var withoutSecrets = map[string]bool{
+	"/shoreguard.v1.AuthService/GetServerInfo":     true,
+	"/shoreguard.v1.AuthService/ListOidcProviders": true,
+}
+
 // authenticate adds the credential. A stale one would make a public method fail, so those get none.
 func (c *Client) authenticate(ctx context.Context, method string) (context.Context, error) {
 	if public[method] {
+		if c.isPlain && !withoutSecrets[method] {
+			return ctx, invalid("endpoint", method+" has secrets, which are sent over https:// only, except to loopback")
+		}
 		return ctx, nil
 	}
 	source := c.token

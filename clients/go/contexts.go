@@ -20,8 +20,10 @@ const (
 	lockTimeMax = time.Minute
 	// lockPause is the pause between attempts to get the lock.
 	lockPause = 20 * time.Millisecond
-	// othersCanRead has the bits of the mode that let other users read or write a file.
+	// othersCanRead has the bits of the mode that let other users read or write a file: it has credentials.
 	othersCanRead = fs.FileMode(0o077)
+	// othersCanWrite has those that let other users write a file: it says where credentials are sent.
+	othersCanWrite = fs.FileMode(0o022)
 )
 
 // files are the files of a user that the command line and all SDKs share, and the lock that is held while one changes.
@@ -56,7 +58,7 @@ func readContext(name string) (entry, error) {
 	if !ok {
 		return entry{}, nil
 	}
-	contexts, err := readDocument(user.contexts, 0)
+	contexts, err := readDocument(user.contexts, othersCanWrite)
 	if err != nil {
 		return entry{}, err
 	}
@@ -94,7 +96,7 @@ func (s store) read(credentials *document) (credential, error) {
 	found := credentials.tables[pathOf(s.name)]
 	storedFor := found["endpoint"]
 	if storedFor == "" {
-		contexts, err := readDocument(s.contexts, 0)
+		contexts, err := readDocument(s.contexts, othersCanWrite)
 		if err != nil {
 			return credential{}, err
 		}
@@ -279,8 +281,16 @@ func readFile(path string, forbidden fs.FileMode) (string, error) {
 	if err != nil {
 		return "", invalid(path, err.Error())
 	}
+	// A file of another user could direct credentials to another server. Root can change every file anyway.
+	if owner, ok := ownerOf(info); ok && owner != 0 && owner != os.Geteuid() {
+		return "", invalid(path, "it belongs to another user")
+	}
 	if runtime.GOOS != "windows" && info.Mode().Perm()&forbidden != 0 {
-		return "", invalid(path, "other users can read it: run `chmod 600` on it")
+		what := "read"
+		if forbidden == othersCanWrite {
+			what = "write"
+		}
+		return "", invalid(path, "other users can "+what+" it: run `chmod 600` on it")
 	}
 	text, err := io.ReadAll(file)
 	if err != nil {

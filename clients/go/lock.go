@@ -4,6 +4,7 @@ package shoreguard
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"syscall"
 )
@@ -16,4 +17,13 @@ func tryLock(file *os.File) (bool, error) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// ownerOf returns the user id of the owner of a file.
+func ownerOf(info fs.FileInfo) (owner int, ok bool) {
+	about, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return int(about.Uid), true
 }

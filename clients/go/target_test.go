@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	pb "example.com/shoreguard/client/shoreguardv1"
 )
 
 const contextsFile = `current = "prod" # the default
@@ -121,9 +123,45 @@ func TestWhatCannotBeUsedIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	os.Chmod(credentials, 0o600)
+	contexts := filepath.Join(folder, "contexts.toml")
+	for _, mode := range []os.FileMode{0o620, 0o602} {
+		os.Chmod(contexts, mode)
+		if _, err := New(Options{}); err == nil || !strings.Contains(err.Error(), "other users can write it") {
+			t.Fatal(mode, err)
+		}
+	}
+	os.Chmod(contexts, 0o644)
 	os.WriteFile(credentials, []byte("a = secret text\n"), 0o600)
 	_, err := New(Options{})
 	if err == nil || !strings.Contains(err.Error(), "line 1 is not understood") || strings.Contains(err.Error(), "secret") {
 		t.Fatal(err)
+	}
+}
+
+func TestTheOwnerOfAFileIsFound(t *testing.T) {
+	info, err := os.Stat(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if owner, ok := ownerOf(info); !ok || owner != os.Geteuid() {
+		t.Fatal(owner, ok)
+	}
+}
+
+func TestASecretIsNotSentWithoutTLS(t *testing.T) {
+	withContexts(t)
+	c, err := New(Options{Endpoint: "http://shoreguard.invalid", NoCredential: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx := limited(t)
+	_, login := c.Auth.Login(ctx, &pb.LoginRequest{Email: "ana@example.com", Password: "secret"})
+	_, accept := c.Auth.AcceptInvite(ctx, &pb.AcceptInviteRequest{InviteToken: "secret", Password: "secret"})
+	_, refresh := c.Auth.RefreshSession(ctx, &pb.RefreshSessionRequest{RefreshToken: "secret"})
+	for _, err := range []error{login, accept, refresh} {
+		if !errors.Is(err, ErrInvalidArgument) || !strings.Contains(err.Error(), "sent over https:// only") {
+			t.Fatal(err)
+		}
 	}
 }

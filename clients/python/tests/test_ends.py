@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import datetime
 import fcntl
+import os
 import pathlib
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import timestamp_pb2
 
 import shoreguard_client as sg
 from shoreguard_client import _errors, _methods, contexts, operations, v1
@@ -256,3 +260,93 @@ def test_a_password_in_an_endpoint_is_not_shown(url: str) -> None:
     with pytest.raises(sg.ConfigurationError, match="endpoint") as raised:
         sg.Client(url, key="")
     assert "secret" not in str(raised.value)
+
+
+def test_a_plain_connection_does_not_go_through_a_proxy(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The credential would be sent to it without TLS."""
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        for name in ("http_proxy", "grpc_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        with sg.Client(endpoint, key="sg_secret") as client:
+            assert next(iter(client.events.watch_events(after_sequence=0))).name == "group.created"
+        proxy.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
+
+
+def test_a_secret_is_not_sent_without_tls() -> None:
+    client = sg.Client("http://shoreguard.example.com", key="")
+    secrets: list[Callable[[], object]] = [
+        lambda: client.login("ana@example.com", "secret"),
+        lambda: client.auth.login(email="ana@example.com", password="secret"),
+        lambda: client.auth.accept_invite(invite_token="secret", password="secret"),
+        lambda: client.auth.refresh_session(refresh_token="secret"),
+    ]
+    for send in secrets:
+        with pytest.raises(sg.ConfigurationError, match="without TLS") as raised:
+            send()
+        assert "secret\"" not in str(raised.value)
+    client.close()
+
+
+def test_files_that_others_can_change_are_not_used(home: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They could name another server, or another CA."""
+    file = home / "contexts.toml"
+    file.write_text('current = "prod"\n[contexts.prod]\nendpoint = "https://prod.example.com"\n')
+    for mode in (0o620, 0o602):
+        file.chmod(mode)
+        with pytest.raises(sg.ConfigurationError, match="can be written by other users"):
+            sg.Client()
+    file.chmod(0o644)
+    sg.Client().close()
+    monkeypatch.setattr(contexts.os, "geteuid", lambda: 1000)
+    for owner, is_used in ((0, True), (1000, True), (1001, False)):
+        about = os.stat_result((0o100600, 0, 0, 1, owner, 0, 0, 0, 0, 0))
+        if is_used:
+            contexts._check(file, about, *contexts.TRUSTED)
+        else:
+            with pytest.raises(sg.ConfigurationError, match="belongs to another user"):
+                contexts._check(file, about, *contexts.TRUSTED)
+
+
+def test_a_call_waits_for_a_refresh_within_its_deadline() -> None:
+    begun, answered = threading.Event(), threading.Event()
+
+    def refresh(_token: str) -> v1.RefreshSessionResponse:
+        begun.set()
+        answered.wait(SECONDS)
+        later = timestamp_pb2.Timestamp(seconds=int(time.time()) + 900)
+        return v1.RefreshSessionResponse(session_token="new", refresh_token="r-new", expire_time=later)
+
+    session = Session("old", PAST, "r-old", refresh=refresh)
+    with pytest.raises(sg.DeadlineExceeded, match="was not refreshed in time"):
+        session.token(0.01)
+    # The refresh continues, and its token is used.
+    assert begun.wait(SECONDS)
+    answered.set()
+    assert session.token(SECONDS) == "new"
+
+
+def test_a_wait_that_fails_ends_its_call() -> None:
+    def state(_number: int) -> v1.WatchOperationResponse:
+        return v1.WatchOperationResponse(operation=v1.Operation(id="7", progress_percent=5))
+
+    class _Open(_Turns):
+        ended = False
+
+        def stream(self, *_: Any, **__: Any) -> Any:
+            try:
+                yield state(1)
+            finally:
+                self.ended = True
+
+    caller: Any = _Open(state)
+
+    def fail(_operation: v1.Operation) -> None:
+        raise RuntimeError("of the caller")
+
+    with pytest.raises(RuntimeError) as raised:
+        sg.Operation(caller, v1.CreateSandboxResponse()).wait(timeout=SECONDS, progress=fail)
+    assert caller.ended, raised

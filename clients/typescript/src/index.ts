@@ -1,10 +1,11 @@
 // The client for Node.js, over gRPC.
 import type { Interceptor, Transport } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { AuthService } from "../gen/shoreguard/v1/auth_pb.js";
 import { SERVICES } from "../gen/services.js";
 import { bindService, TIMEOUT_MS } from "./core/bind.js";
 import type { Credential } from "./core/credential.js";
-import { authenticate, checkEndpoint, unlessClosed } from "./core/credential.js";
+import { authenticate, checkEndpoint, unlessAborted, unlessClosed } from "./core/credential.js";
 import { ClientClosed, ConfigurationError } from "./core/errors.js";
 import { retry } from "./core/retry.js";
 import type { SessionTokens, SessionStore } from "./core/session.js";
@@ -13,6 +14,9 @@ import type { Services } from "./core/types.js";
 import { findTarget } from "./node/target.js";
 
 export * from "./exports.js";
+
+/** Size of the largest message that is read, in bytes. */
+const MESSAGE_BYTES_MAX = 64 << 20;
 
 /** Options of a client. */
 export interface ClientOptions {
@@ -57,7 +61,9 @@ export class Client {
   /** Default gateway of the context; empty if it has none. */
   readonly gateway: string;
   readonly #url: URL;
+  readonly #connect: () => Http2SessionManager;
   readonly #manager: Http2SessionManager;
+  readonly #interceptors: readonly Interceptor[];
   readonly #closed = new AbortController();
   #credential: Credential;
 
@@ -68,30 +74,48 @@ export class Client {
     this.gateway = target.gateway;
     this.#url = target.url;
     this.#credential = target.session === undefined ? async () => target.key : this.#sessionOf(target.session);
-    this.#manager = new Http2SessionManager(
-      target.url,
-      { pingIntervalMs: 60_000 },
-      target.ca === undefined ? {} : { ca: Buffer.from(target.ca) },
-    );
-    const transport = createGrpcTransport({
-      baseUrl: target.url.origin,
-      sessionManager: this.#manager,
-      interceptors: [
-        ...(options.interceptors ?? []),
-        retry,
-        unlessClosed(this.#closed.signal),
-        authenticate(() => this.#credential()),
-      ],
-    });
+    this.#interceptors = options.interceptors ?? [];
+    this.#connect = () =>
+      new Http2SessionManager(
+        target.url,
+        { pingIntervalMs: 60_000 },
+        target.ca === undefined ? {} : { ca: Buffer.from(target.ca) },
+      );
+    this.#manager = this.#connect();
+    const transport = this.#transport(this.#manager, [
+      ...this.#interceptors,
+      retry,
+      unlessClosed(this.#closed.signal),
+      authenticate(() => this.#credential(), target.url),
+      // The client can be closed while its session is refreshed.
+      unlessClosed(this.#closed.signal),
+    ]);
     for (const [name, service] of Object.entries(SERVICES)) {
       Object.assign(this, { [name]: bindService(service, transport, options.timeoutMs ?? TIMEOUT_MS, false) });
     }
   }
 
+  #transport(sessionManager: Http2SessionManager, interceptors: Interceptor[]): Transport {
+    return createGrpcTransport({
+      baseUrl: this.#url.origin,
+      sessionManager,
+      interceptors,
+      readMaxBytes: MESSAGE_BYTES_MAX,
+    });
+  }
+
   #sessionOf(store: SessionStore): Credential {
-    return sessionCredential(store, async (refreshToken) =>
-      sessionOf(await this.auth.refreshSession({ refreshToken })),
-    );
+    return sessionCredential(store, async (refreshToken) => {
+      // On a connection of its own, which `close` does not end: the next token would be lost.
+      const manager = this.#connect();
+      try {
+        const transport = this.#transport(manager, [...this.#interceptors, retry]);
+        const auth = bindService(AuthService, transport, TIMEOUT_MS, false);
+        return sessionOf(await auth.refreshSession({ refreshToken }));
+      } finally {
+        manager.abort();
+      }
+    });
   }
 
   /** Starts a session, which this client uses and refreshes from now on. It is kept in memory. */
@@ -116,18 +140,19 @@ export class Client {
       };
     };
     const interceptor: Interceptor = (next) => async (request) => {
-      for (const [name, value] of Object.entries(await headers())) request.header.set(name, value);
+      const given = await unlessAborted(headers(), request.signal);
+      for (const [name, value] of Object.entries(given)) request.header.set(name, value);
       return next(request);
     };
-    const transport = createGrpcTransport({
-      baseUrl: this.#url.origin,
-      sessionManager: this.#manager,
-      interceptors: [unlessClosed(this.#closed.signal), interceptor],
-    });
+    const closed = unlessClosed(this.#closed.signal);
+    const transport = this.#transport(this.#manager, [closed, interceptor, closed]);
     return { transport, endpoint: this.#url.origin, headers };
   }
 
-  /** Ends all calls, watches and the connection. Further calls fail with `ClientClosed`. */
+  /**
+   * Ends all calls, watches and the connection. Further calls fail with `ClientClosed`. A refresh of the session that was
+   * sent is completed, since its token is good once.
+   */
   close(): void {
     this.#closed.abort(new ClientClosed());
     this.#manager.abort();

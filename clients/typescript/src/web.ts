@@ -54,7 +54,7 @@ export function connect(options: ConnectionOptions = {}): Connection {
   const timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
   const transport = createGrpcWebTransport({
     baseUrl: url.origin,
-    interceptors: [...(options.interceptors ?? []), retry, authenticate(credential)],
+    interceptors: [...(options.interceptors ?? []), retry, authenticate(credential, url)],
   });
   return {
     // `true` leaves out what the type leaves out.

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, beforeEach, test } from "node:test";
 import * as sdk from "../src/index.js";
 import { sessionCredential } from "../src/core/session.js";
-import { Contexts } from "../src/node/contexts.js";
+import { checkProtection, Contexts } from "../src/node/contexts.js";
 import { findTarget } from "../src/node/target.js";
 import { parse, stringify } from "../src/node/toml.js";
 
@@ -21,6 +21,7 @@ after(() => rmSync(home, { recursive: true }));
 beforeEach(() => {
   delete process.env["SHOREGUARD_ENDPOINT"];
   delete process.env["SHOREGUARD_KEY"];
+  rmSync(join(folder, "contexts.toml"), { force: true });
   writeFileSync(
     join(folder, "contexts.toml"),
     [
@@ -103,6 +104,16 @@ test("what cannot be used is refused with its place", () => {
   }
   chmodSync(credentials, 0o644);
   assert.throws(() => findTarget({}), /other users can read it/);
+  chmodSync(credentials, 0o600);
+  // Another server or another CA could be in it.
+  for (const mode of [0o620, 0o602]) {
+    chmodSync(join(folder, "contexts.toml"), mode);
+    assert.throws(() => findTarget({}), /other users can write it/);
+  }
+  const user = process.geteuid?.() ?? 0;
+  checkProtection("file", { uid: user, mode: 0o644 });
+  checkProtection("file", { uid: 0, mode: 0o644 });
+  assert.throws(() => checkProtection("file", { uid: user + 1, mode: 0o600 }), /belongs to another user/);
 });
 
 test("a plain endpoint is good without a credential, and on loopback", () => {

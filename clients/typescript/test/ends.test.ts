@@ -17,6 +17,8 @@ let accepted = 0;
 /** Ends each watch after its first event, as for a token that expires; otherwise they stay open. */
 let expires = true;
 let refreshes = 0;
+/** Answers refreshes, which are refused without it. */
+let renew: (() => Promise<{ sessionToken: string; refreshToken: string }>) | undefined;
 
 const server = await Scripted.start((router) => {
   router.service(sdk.EventService, {
@@ -29,8 +31,9 @@ const server = await Scripted.start((router) => {
     },
   });
   router.service(sdk.AuthService, {
-    refreshSession: () => {
+    refreshSession: async () => {
       refreshes += 1;
+      if (renew !== undefined) return renew();
       throw fault({ code: Code.Unauthenticated, reason: "CREDENTIAL_INVALID" });
     },
   });
@@ -38,7 +41,7 @@ const server = await Scripted.start((router) => {
 }, (headers) => (headers[":path"]?.endsWith("WatchEvents") && accepted-- <= 0 ? Code.Unauthenticated : undefined));
 beforeEach(() => {
   asked = [];
-  [accepted, expires, refreshes] = [2, true, 0];
+  [accepted, expires, refreshes, renew] = [2, true, 0, undefined];
 });
 after(() => server.close());
 
@@ -68,6 +71,42 @@ test("a session that has ended is named as such", async () => {
   const client = new sdk.Client({ endpoint: server.endpoint, session });
   await assert.rejects(client.groups.getGroup({ group: "a" }), sdk.Unauthenticated);
   assert.equal(refreshes, 1);
+  client.close();
+});
+
+/** Returns a promise, and what resolves it. */
+function event(): { readonly occurred: Promise<void>; readonly occur: () => void } {
+  let occur = (): void => undefined;
+  const occurred = new Promise<void>((resolve) => (occur = resolve));
+  return { occurred, occur: () => occur() };
+}
+
+test("a refresh is completed although its call or its client has ended", async () => {
+  const begun = event();
+  const released = event();
+  renew = async () => {
+    begun.occur();
+    await released.occurred;
+    return { sessionToken: "c", refreshToken: "d" };
+  };
+  const store = new sdk.MemoryStore({ sessionToken: "a", refreshToken: "b", expireTimeMs: 0 });
+  const client = new sdk.Client({ endpoint: server.endpoint, session: store });
+  await assert.rejects(client.groups.getGroup({ group: "a" }, { timeoutMs: 50 }), sdk.DeadlineExceeded);
+  const call = client.groups.getGroup({ group: "a" }).catch((error: unknown) => error);
+  await begun.occurred;
+  client.close();
+  released.occur();
+  assert.ok((await call) instanceof sdk.ClientClosed);
+  assert.equal((await store.read())?.refreshToken, "d");
+  assert.equal(refreshes, 1);
+});
+
+test("a secret is not sent without TLS", async () => {
+  const client = new sdk.Client({ endpoint: "http://shoreguard.invalid", key: "" });
+  await assert.rejects(client.login("ana@example.com", "secret"), /sent over https/);
+  await assert.rejects(client.auth.login({ email: "ana@example.com", password: "secret" }), /sent over https/);
+  await assert.rejects(client.auth.acceptInvite({ inviteToken: "secret", password: "secret" }), /sent over https/);
+  await assert.rejects(client.auth.refreshSession({ refreshToken: "secret" }), /sent over https/);
   client.close();
 });
 

@@ -37,6 +37,9 @@ PAUSE, PAUSE_MAX = 0.25, 3.0
 # What `WaitOperation` waits without `timeout`, and what its answer may take in addition, in seconds.
 WAIT, WAIT_MARGIN = 25.0, 10.0
 
+# Methods without a credential that have no secret either. All others of that kind take or return one.
+PLAIN = ("/shoreguard.v1.AuthService/GetServerInfo", "/shoreguard.v1.AuthService/ListOidcProviders")
+
 
 @dataclass(frozen=True)
 class Method(Generic[Q, R]):
@@ -135,8 +138,8 @@ def _known(request: Any, name: str, value: Any) -> Any:
 class Credential(Protocol):
     """Gives the bearer token of a call."""
 
-    def token(self) -> str:
-        """Returns the token, empty for none. Can refresh a session first, which blocks."""
+    def token(self, timeout: float | None = None) -> str:
+        """Returns the token, empty for none. Can refresh a session first, which blocks for at most `timeout` seconds."""
 
     def ready(self) -> bool:
         """Returns whether `token` returns at once."""
@@ -199,8 +202,10 @@ def lost(error: ShoreguardError) -> bool:
 class _Base:
     """What both callers share."""
 
-    def __init__(self, channel: Any, credential: Credential, deadline: float) -> None:
+    def __init__(self, channel: Any, credential: Credential, deadline: float, plain: bool = False) -> None:
         self.channel, self.credential, self._deadline = channel, credential, deadline
+        # Whether what is sent can be read on the network.
+        self.plain = plain
         self.closed = False
         self._callables: dict[str, Any] = {}
 
@@ -208,6 +213,10 @@ class _Base:
         """Returns grpcio's callable of a method. After the end of the client, that would be an error of grpcio."""
         if self.closed:
             raise _errors.Closed
+        if self.plain and method.public and method.path not in PLAIN:
+            raise _errors.ConfigurationError(
+                f"`{method.path}` has secrets, which are sent without TLS to loopback addresses only: use https"
+            )
         found = self._callables.get(method.path)
         if found is None:
             kind = f"{'stream' if method.sends_stream else 'unary'}_{'stream' if method.returns_stream else 'unary'}"
@@ -223,16 +232,19 @@ class _Base:
 class Caller(_Base):
     """Makes calls and blocks until they have ended."""
 
-    def _metadata(self, method: Method[Any, Any]) -> tuple[tuple[str, str], ...]:
-        return bearer("" if method.public else self.credential.token())
+    def _metadata(self, method: Method[Any, Any], left: float | None) -> tuple[tuple[str, str], ...]:
+        """Returns the credential. A refresh of the session is waited for as long as the call may take."""
+        self.callable(method)
+        return bearer("" if method.public else self.credential.token(left))
 
     def unary(self, method: Method[Q, R], given: Mapping[str, Any], deadline: float | None) -> R:
         request = method.make(given)
         attempts = Attempts(method.path, method.repeatable, method.deadline(request, deadline, self._deadline))
         while True:
+            metadata = self._metadata(method, attempts.left())
             try:
                 return self.callable(method)(  # type: ignore[no-any-return]
-                    request, timeout=attempts.left(), metadata=self._metadata(method)
+                    request, timeout=attempts.left(), metadata=metadata
                 )
             except grpc.RpcError as failed:
                 time.sleep(attempts.pause(_errors.translate(failed)))
@@ -259,7 +271,8 @@ class Caller(_Base):
         opened: Callable[[], None] | None = None,
     ) -> Generator[R, None, None]:
         while True:
-            call = self.callable(method)(request, timeout=attempts.left(), metadata=self._metadata(method))
+            metadata = self._metadata(method, attempts.left())
+            call = self.callable(method)(request, timeout=attempts.left(), metadata=metadata)
             try:
                 # A refusal has no headers of its own, only trailers.
                 if opened is not None and call.initial_metadata():
@@ -276,9 +289,11 @@ class Caller(_Base):
             time.sleep(pause)
 
     def upload(self, method: Method[Q, R], requests: Iterable[Q], deadline: float | None) -> R:
+        attempts = Attempts(method.path, False, deadline)
+        metadata = self._metadata(method, attempts.left())
         try:
             return self.callable(method)(  # type: ignore[no-any-return]
-                iter(requests), timeout=deadline, metadata=self._metadata(method)
+                iter(requests), timeout=attempts.left(), metadata=metadata
             )
         except grpc.RpcError as failed:
             raise _errors.translate(failed) from None
@@ -287,12 +302,14 @@ class Caller(_Base):
 class AsyncCaller(_Base):
     """Makes calls in an event loop."""
 
-    async def _metadata(self, method: Method[Any, Any]) -> tuple[tuple[str, str], ...]:
+    async def _metadata(self, method: Method[Any, Any], left: float | None) -> tuple[tuple[str, str], ...]:
+        """As `Caller._metadata`."""
+        self.callable(method)
         if method.public:
             return ()
         if self.credential.ready():
             return bearer(self.credential.token())
-        return bearer(await asyncio.to_thread(self.credential.token))
+        return bearer(await asyncio.to_thread(self.credential.token, left))
 
     def _check_closed(self) -> None:
         """Raises `Closed` if the end of the client has ended a call: to grpcio, that is as if its task was canceled."""
@@ -304,7 +321,7 @@ class AsyncCaller(_Base):
         request = method.make(given)
         attempts = Attempts(method.path, method.repeatable, method.deadline(request, deadline, self._deadline))
         while True:
-            metadata = await self._metadata(method)
+            metadata = await self._metadata(method, attempts.left())
             try:
                 return await self.callable(method)(  # type: ignore[no-any-return]
                     request, timeout=attempts.left(), metadata=metadata
@@ -340,7 +357,7 @@ class AsyncCaller(_Base):
         opened: Callable[[], None] | None = None,
     ) -> AsyncGenerator[R, None]:
         while True:
-            metadata = await self._metadata(method)
+            metadata = await self._metadata(method, attempts.left())
             call = self.callable(method)(request, timeout=attempts.left(), metadata=metadata)
             try:
                 if opened is not None and await call.initial_metadata():
@@ -362,10 +379,11 @@ class AsyncCaller(_Base):
     async def upload(
         self, method: Method[Q, R], requests: AsyncIterable[Q] | Iterable[Q], deadline: float | None
     ) -> R:
-        metadata = await self._metadata(method)
+        attempts = Attempts(method.path, False, deadline)
+        metadata = await self._metadata(method, attempts.left())
         try:
             return await self.callable(method)(  # type: ignore[no-any-return]
-                requests, timeout=deadline, metadata=metadata
+                requests, timeout=attempts.left(), metadata=metadata
             )
         except asyncio.CancelledError:
             self._check_closed()

@@ -86,7 +86,9 @@ class _Target:
         if self.secure:
             roots = grpc.ssl_channel_credentials(self.roots)
             return module.secure_channel(self.address, roots, options=OPTIONS, **more)
-        return module.insecure_channel(self.address, options=OPTIONS, **more)
+        # `http_proxy` would also be used for loopback addresses, and would see what has no TLS.
+        direct = [*OPTIONS, ("grpc.enable_http_proxy", 0)]
+        return module.insecure_channel(self.address, options=direct, **more)
 
     def refresh(self, token: str) -> v1.RefreshSessionResponse:
         """Refreshes a session, on a connection of its own, since it is called from any thread."""
@@ -176,7 +178,7 @@ class Client(Services):
         self.gateway = self._target.gateway
         """The default gateway of the context; empty if it has none."""
         self._channel = self._target.channel(grpc)
-        self._caller = Caller(self._channel, self._target.credential, deadline)
+        self._caller = Caller(self._channel, self._target.credential, deadline, self._target.plain)
         super().__init__(self._caller)
 
     def login(self, email: str, password: str) -> v1.LoginResponse:
@@ -190,8 +192,8 @@ class Client(Services):
         """Returns a channel to a gateway, with the credential of this client, for the stubs of an OpenShell client."""
         named = _named(gateway or self.gateway)
 
-        def metadata() -> tuple[tuple[str, str], ...]:
-            return (*named, *bearer(self._caller.credential.token()))
+        def metadata(timeout: float | None) -> tuple[tuple[str, str], ...]:
+            return (*named, *bearer(self._caller.credential.token(timeout)))
 
         return grpc.intercept_channel(self._channel, _Interceptor(metadata))
 
@@ -227,7 +229,7 @@ class AsyncClient(AsyncServices):
         """The default gateway of the context; empty if it has none."""
         self._channel = self._target.channel(grpc.aio)
         self._more: list[Any] = []
-        self._caller = AsyncCaller(self._channel, self._target.credential, deadline)
+        self._caller = AsyncCaller(self._channel, self._target.credential, deadline, self._target.plain)
         super().__init__(self._caller)
 
     async def login(self, email: str, password: str) -> v1.LoginResponse:
@@ -241,8 +243,8 @@ class AsyncClient(AsyncServices):
         """Returns a channel to a gateway, with the credential of this client, for the stubs of an OpenShell client."""
         named = _named(gateway or self.gateway)
 
-        async def metadata() -> tuple[tuple[str, str], ...]:
-            return (*named, *bearer(await asyncio.to_thread(self._caller.credential.token)))
+        async def metadata(timeout: float | None) -> tuple[tuple[str, str], ...]:
+            return (*named, *bearer(await asyncio.to_thread(self._caller.credential.token, timeout)))
 
         channel = self._target.channel(grpc.aio, interceptors=_async_interceptors(metadata))
         self._more.append(channel)
@@ -276,7 +278,7 @@ class _Interceptor(
         self._metadata = metadata
 
     def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
-        return continuation(_Details(details, self._metadata()), request)
+        return continuation(_Details(details, self._metadata(details.timeout)), request)
 
     intercept_unary_stream = intercept_stream_unary = intercept_stream_stream = intercept_unary_unary
 
@@ -290,7 +292,7 @@ class _Details(grpc.ClientCallDetails):  # type: ignore[misc]
 
 def _async_interceptors(metadata: Any) -> list[Any]:
     async def intercept(self: Any, continuation: Any, details: Any, request: Any) -> Any:
-        given = [*(details.metadata or ()), *await metadata()]
+        given = [*(details.metadata or ()), *await metadata(details.timeout)]
         return await continuation(details._replace(metadata=grpc.aio.Metadata(*given)), request)
 
     # grpcio takes an interceptor for one kind of call only.

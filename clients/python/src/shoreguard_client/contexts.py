@@ -22,8 +22,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
+
 from . import v1
-from ._errors import ConfigurationError
+from ._errors import ConfigurationError, DeadlineExceeded
 
 if sys.platform != "win32":
     import fcntl
@@ -32,6 +34,9 @@ if sys.platform != "win32":
 EARLY = 60.0
 # How long to wait for another program that holds the lock, which makes one call at most, and the pause between attempts.
 LOCK_MAX, LOCK_PAUSE = 60.0, 0.02
+
+# What the mode of a file must not allow to others: credentials are secret, and contexts say where they are sent.
+SECRET, TRUSTED = (0o077, "read"), (0o022, "written")
 
 Refresh = Callable[[str], v1.RefreshSessionResponse]
 
@@ -78,9 +83,7 @@ class Contexts:
 
         It is empty if the context has none, or one for another endpoint.
         """
-        if os.name == "posix" and self.credentials.exists() and self.credentials.stat().st_mode & 0o077:
-            raise ConfigurationError(f"{self.credentials} can be read by other users: run `chmod 600` on it")
-        found = _table(_read(self.credentials), "contexts", self.credentials).get(name, {})
+        found = _table(_read(self.credentials, SECRET), "contexts", self.credentials).get(name, {})
         if not isinstance(found, dict):
             raise ConfigurationError(f"`contexts.{name}` in {self.credentials} must be a table")
         # A name can be given to another server while this program runs. Old entries are for that of their context.
@@ -97,7 +100,7 @@ class Contexts:
         if sys.platform == "win32":
             raise ConfigurationError("a stored session cannot be refreshed on Windows: use a key")
         try:
-            self._lock.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = os.open(self._lock, os.O_CREAT | os.O_RDWR, 0o600)
         except OSError as wrong:
             raise ConfigurationError(f"{self._lock} cannot be written: {wrong}") from None
@@ -122,7 +125,7 @@ class Contexts:
         The caller holds the lock. The new file exists already when the function is yielded, so that a folder that cannot
         be written is found before a refresh token is used. The file is replaced as a whole.
         """
-        document = _read(self.credentials)
+        document = _read(self.credentials, SECRET)
         _table(document, "contexts", self.credentials)
         try:
             handle, path = tempfile.mkstemp(dir=self.credentials.parent, prefix=".credentials-")
@@ -160,13 +163,28 @@ def _folder() -> pathlib.Path:
         return pathlib.Path(os.devnull) / "shoreguard"
 
 
-def _read(path: pathlib.Path) -> dict[str, Any]:
+def _read(path: pathlib.Path, forbidden: tuple[int, str] = TRUSTED) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            # Of the open file, since the file at the path can be replaced in between.
+            _check(path, os.fstat(file.fileno()), *forbidden)
+            return tomllib.loads(file.read())
     except (FileNotFoundError, NotADirectoryError):
         return {}
+    except ConfigurationError:
+        raise
     except (OSError, ValueError) as wrong:
         raise ConfigurationError(f"{path} cannot be read: {wrong}") from None
+
+
+def _check(path: pathlib.Path, about: os.stat_result, forbidden: int, what: str) -> None:
+    """Refuses a file of another user, except root, or one that others can use in a forbidden way."""
+    if sys.platform == "win32":
+        return
+    if about.st_uid not in (os.geteuid(), 0):
+        raise ConfigurationError(f"{path} belongs to another user")
+    if about.st_mode & forbidden:
+        raise ConfigurationError(f"{path} can be {what} by other users: run `chmod 600` on it")
 
 
 def _table(document: dict[str, Any], name: str, path: pathlib.Path) -> dict[str, Any]:
@@ -210,17 +228,26 @@ class Key:
     def ready(self) -> bool:
         return True
 
-    def token(self) -> str:
+    def token(self, timeout: float | None = None) -> str:
         return self._key
 
     def __repr__(self) -> str:
         return "<Key ***>" if self._key else "<no key>"
 
 
+class _Running:
+    """A refresh, for which all callers wait."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.error: Exception | None = None
+
+
 class Session:
     """A session of a user. Its token is replaced a minute before it expires.
 
-    A refresh token is valid once. If the session is stored, a file lock makes sure that only one program uses it.
+    A refresh token is valid once. If the session is stored, a file lock makes sure that only one program uses it. A
+    caller that gives up does not end the refresh, which would lose the next token.
     """
 
     def __init__(
@@ -236,6 +263,7 @@ class Session:
         # The files, the name of the context, and the endpoint to which `refresh` sends the token.
         self._refresh, self._stored = refresh, stored
         self._mutex = threading.Lock()
+        self._running: _Running | None = None
 
     def __repr__(self) -> str:
         return f"<Session until {self._expires.isoformat()}>"
@@ -244,14 +272,33 @@ class Session:
         now = datetime.datetime.now(datetime.timezone.utc)
         return not self._refresh_token or (self._expires - now).total_seconds() > EARLY
 
-    def token(self) -> str:
+    def token(self, timeout: float | None = None) -> str:
         with self._mutex:
-            if not self.ready():
-                if self._stored is None:
-                    self._renew()
-                else:
-                    self._renew_stored(*self._stored)
-            return self._token
+            if self.ready():
+                return self._token
+            running = self._running
+            if running is None:
+                running = _Running()
+                # Not a daemon, so that the program does not end before the next token is stored.
+                threading.Thread(target=self._run, args=(running,), name="shoreguard-refresh").start()
+                self._running = running
+        if not running.done.wait(timeout):
+            raise DeadlineExceeded(grpc.StatusCode.DEADLINE_EXCEEDED, "the session was not refreshed in time")
+        if running.error is not None:
+            raise running.error
+        return self._token
+
+    def _run(self, running: _Running) -> None:
+        try:
+            if self._stored is None:
+                self._renew()
+            else:
+                self._renew_stored(*self._stored)
+        except Exception as wrong:
+            running.error = wrong
+        with self._mutex:
+            self._running = None
+        running.done.set()
 
     def _renew_stored(self, contexts: Contexts, name: str, endpoint: str) -> None:
         with contexts.locked():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import aclosing, closing
 from typing import Any, Generic, TypeVar
 
 import grpc
@@ -15,6 +16,7 @@ from ._errors import DeadlineExceeded, ShoreguardError, Unauthenticated
 
 R = TypeVar("R")
 Progress = Callable[[v1.Operation], object]
+WATCH = _methods.OperationService_WatchOperation
 ENDED = (v1.OPERATION_STATUS_SUCCEEDED, v1.OPERATION_STATUS_FAILED)
 
 
@@ -127,12 +129,12 @@ class Operation(_Handle[R]):
                 raise self._late(timeout)
             error: ShoreguardError | None = None
             try:
-                for message in self._caller.stream(
-                    _methods.OperationService_WatchOperation, {"operation": self.id}, wait.left()
-                ):
-                    wait.accept()
-                    self._complete = True
-                    self._update(message.operation, progress)
+                # An error of `progress` ends the call, too.
+                with closing(self._caller.stream(WATCH, {"operation": self.id}, wait.left())) as messages:
+                    for message in messages:
+                        wait.accept()
+                        self._complete = True
+                        self._update(message.operation, progress)
             except DeadlineExceeded:
                 pass  # Ours, which the loop reports, or one of the server.
             except ShoreguardError as failed:
@@ -169,12 +171,11 @@ class AsyncOperation(_Handle[R]):
                 raise self._late(timeout)
             error: ShoreguardError | None = None
             try:
-                async for message in self._caller.stream(
-                    _methods.OperationService_WatchOperation, {"operation": self.id}, wait.left()
-                ):
-                    wait.accept()
-                    self._complete = True
-                    self._update(message.operation, progress)
+                async with aclosing(self._caller.stream(WATCH, {"operation": self.id}, wait.left())) as messages:
+                    async for message in messages:
+                        wait.accept()
+                        self._complete = True
+                        self._update(message.operation, progress)
             except DeadlineExceeded:
                 pass  # Ours, which the loop reports, or one of the server.
             except ShoreguardError as failed:

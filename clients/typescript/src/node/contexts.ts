@@ -1,7 +1,7 @@
 // Contexts, as the command line stores them: `contexts.toml` has endpoints, `credentials.toml` keys and sessions.
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { closeSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeFileSync, fsyncSync } from "node:fs";
+import { closeSync, fstatSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { devNull, homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { once } from "node:events";
@@ -38,13 +38,45 @@ function configFolder(): string {
   }
 }
 
-function read(path: string): Table {
+/** What the mode of a file must not allow to other users. */
+interface Protection {
+  readonly forbidden: number;
+  readonly what: string;
+}
+
+/** Of credentials. */
+const SECRET: Protection = { forbidden: 0o077, what: "read" };
+/** Of contexts, which say where credentials are sent. */
+const TRUSTED: Protection = { forbidden: 0o022, what: "write" };
+
+/** Refuses a file of another user, except root, or one that others can use in a forbidden way. */
+export function checkProtection(
+  path: string,
+  about: { readonly uid: number; readonly mode: number },
+  { forbidden, what }: Protection = TRUSTED,
+): void {
+  const user = process.geteuid?.();
+  // Windows has neither.
+  if (user === undefined) return;
+  if (about.uid !== user && about.uid !== 0) throw new ConfigurationError(path, "it belongs to another user");
+  if ((about.mode & forbidden) !== 0) {
+    throw new ConfigurationError(path, `other users can ${what} it: run \`chmod 600\` on it`);
+  }
+}
+
+function read(path: string, protection: Protection): Table {
+  let handle: number | undefined;
   try {
-    return parse(readFileSync(path, "utf8"), path);
+    handle = openSync(path, "r");
+    // Of the open file, since the file at the path can be replaced in between.
+    checkProtection(path, fstatSync(handle), protection);
+    return parse(readFileSync(handle, "utf8"), path);
   } catch (error) {
     if (isMissing(error)) return {};
     if (error instanceof ConfigurationError) throw error;
     throw new ConfigurationError(path, `it cannot be read: ${String(error)}`);
+  } finally {
+    if (handle !== undefined) closeSync(handle);
   }
 }
 
@@ -80,7 +112,7 @@ export class Contexts {
   /** Returns a context, or the current one, or undefined if none is current. */
   get(name?: string): Context | undefined {
     const path = this.#contexts;
-    const file = read(path);
+    const file = read(path, TRUSTED);
     const wanted = name ?? text(file, "current", path);
     if (wanted === "") return undefined;
     const found = entry(file, wanted, path);
@@ -104,14 +136,10 @@ export class Contexts {
   }
 
   #credential(name: string, endpoint: string): Table | undefined {
-    const mode = statSync(this.#credentials, { throwIfNoEntry: false })?.mode ?? 0;
-    if ((mode & 0o077) !== 0) {
-      throw new ConfigurationError(this.#credentials, "other users can read it: run `chmod 600` on it");
-    }
-    const found = entry(read(this.#credentials), name, this.#credentials);
+    const found = entry(read(this.#credentials, SECRET), name, this.#credentials);
     if (found === undefined) return undefined;
     // A name can be given to another server while this program runs. Old entries are for the server of their context.
-    const context = entry(read(this.#contexts), name, this.#contexts) ?? {};
+    const context = entry(read(this.#contexts, TRUSTED), name, this.#contexts) ?? {};
     const storedFor = text(found, "endpoint", this.#credentials) || text(context, "endpoint", this.#contexts);
     return storedFor === endpoint ? found : undefined;
   }
@@ -136,7 +164,7 @@ export class Contexts {
    * holds the lock.
    */
   store(name: string, endpoint: string, session: SessionTokens): void {
-    const file = read(this.#credentials);
+    const file = read(this.#credentials, SECRET);
     const contexts = (file["contexts"] ??= {}) as Table;
     contexts[name] = {
       ...entry(file, name, this.#credentials),
