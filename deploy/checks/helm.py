@@ -51,6 +51,8 @@ REFUSED = [
     {"config": {"SHOREGUARD_KEYS_MASTER_KEY": "00"}},
     {"config": {"SHOREGUARD_KEYS_OLDER_MASTER_KEYS": "00"}},
     {"config": {"SHOREGUARD_SERVER_DRAIN_SECONDS": "3600"}},
+    {"config": {"SHOREGUARD_SERVER_ALLOW_PLAINTEXT": "true"}},
+    {"config": {"SHOREGUARD_TELEMETRY_METRICS_LISTEN": "127.0.0.1:9464"}},
     {"drainSeconds": 0},
     {"config": {"LOG_LEVEL": "warn"}},
     {"config": {"SHOREGUARD_LIMITS_BCRYPT_COST": 12}},

@@ -56,7 +56,7 @@ def stop(process):
 def main():
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    environment = {**os.environ, "SHOREGUARD_DATA_DIR": str(data), "SHOREGUARD_REPLICA_DIR": str(replica)}
+    environment = {**os.environ, "LITESTREAM_DATA_DIR": str(data), "LITESTREAM_REPLICA_DIR": str(replica)}
     server = serving(data)
     key = server.run("admin", "create-service-principal", "root", "--role", "admin").strip()
     start(server)

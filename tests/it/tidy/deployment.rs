@@ -2,14 +2,21 @@
 
 use std::collections::BTreeSet;
 
+use shoreguard::cli;
+use shoreguard::config::Config;
 use shoreguard::telemetry::metrics::{METRICS, MetricKind};
 
 use super::{read_file, read_files};
+use crate::support::limit;
 
 const RULES: &str = "deploy/prometheus/rules.yml";
 const RULE_TESTS: &str = "deploy/prometheus/rules_test.yml";
 const DASHBOARD: &str = "deploy/grafana/dashboard.json";
 const HELM: &str = "deploy/helm/shoreguard";
+const COMPOSE: &str = "deploy/compose/compose.yaml";
+const UNIT: &str = "deploy/systemd/shoreguard.service";
+const OPENRC: &str = "deploy/package/shoreguard.openrc";
+const CHECKS: &str = "scripts/deploy-check";
 
 /// Endings of the series of a histogram.
 const HISTOGRAM_SERIES: [&str; 3] = ["_bucket", "_count", "_sum"];
@@ -111,24 +118,192 @@ fn versions_are_those_of_the_program() {
     }
 }
 
+/// Returns the documented keys, such as `server.tls.cert_path`, and their sections.
+fn documented_keys() -> (BTreeSet<String>, BTreeSet<String>) {
+    let document = read_file("docs/configuration.md").text;
+    let (mut keys, mut sections) = (BTreeSet::new(), BTreeSet::new());
+    for section in document.split("\n## `[").skip(1) {
+        let (path, body) = section.split_once(']').unwrap();
+        let path = path.trim_start_matches('[');
+        sections.insert(path.to_owned());
+        let lines = body.lines().filter_map(|line| line.strip_prefix("- `")?.split_once("`:"));
+        keys.extend(lines.map(|(key, _)| format!("{path}.{key}")));
+    }
+    (keys, sections)
+}
+
+/// Returns the words of a text that begin as variables do, except for forms such as `SHOREGUARD_<SECTION>_<KEY>`.
+fn variables_in(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("SHOREGUARD_") && !word.ends_with('_')).collect()
+}
+
+/// Variables that no server gets: those of the command line, of `scripts/deploy-check`, and of Compose.
+const NO_KEYS: [&str; 5] = [
+    "SHOREGUARD_BIN",
+    "SHOREGUARD_CONFIG",
+    "SHOREGUARD_ENDPOINT",
+    "SHOREGUARD_IMAGE",
+    "SHOREGUARD_KEY",
+];
+
 #[test]
 fn variables_in_deployments_are_keys_of_the_configuration() {
-    let documented = read_file("docs/configuration.md").text;
-    let key_exists = |name: &str| {
-        let rest = name.trim_start_matches("SHOREGUARD_").to_ascii_lowercase();
-        let mut sections = documented.split("\n## `[").skip(1);
-        sections.any(|section| {
-            let (path, keys) = section.split_once(']').unwrap();
-            let prefix = format!("{}_", path.trim_start_matches('[').replace('.', "_"));
-            rest.strip_prefix(&prefix).is_some_and(|key| keys.contains(&format!("\n- `{key}`:")))
-        })
-    };
-    for folder in ["deploy/docker", "deploy/helm/shoreguard/templates"] {
-        for file in read_files(&[folder]) {
-            let words = file.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-            for name in words.filter(|word| word.starts_with("SHOREGUARD_")) {
-                assert!(key_exists(name), "{}: `{name}`", file.path);
+    let (keys, _) = documented_keys();
+    let variable = |key: &String| format!("SHOREGUARD_{}", key.replace('.', "_").to_uppercase());
+    let variables: BTreeSet<String> = keys.iter().map(variable).collect();
+    let pages = ["docs/deployment.md", "docs/operations.md", "docs/quickstart.md", CHECKS];
+    let mut others = BTreeSet::new();
+    for file in read_files(&["deploy"]).into_iter().chain(pages.map(read_file)) {
+        for name in variables_in(&file.text) {
+            if NO_KEYS.contains(&name) {
+                others.insert(name.to_owned());
+            } else {
+                assert!(variables.contains(name), "{}: `{name}`", file.path);
             }
         }
+    }
+    assert_eq!(others.len(), NO_KEYS.len(), "only these are used: {others:?}");
+}
+
+#[test]
+fn keys_that_deployments_name_exist() {
+    let (keys, sections) = documented_keys();
+    let is_top = |top: &str| sections.iter().any(|path| path.split('.').next() == Some(top));
+    let pages = ["docs/deployment.md", CHECKS].map(read_file);
+    // Of the checks in Python, the words are variables.
+    let files = read_files(&["deploy"]).into_iter().filter(|file| !file.path.ends_with(".py"));
+    for file in files.chain(pages) {
+        let words =
+            file.text.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '.'));
+        for word in words.map(|word| word.trim_matches('.')) {
+            let is_name =
+                word.split_once('.').is_some_and(|(top, rest)| is_top(top) && rest != "md");
+            let is_known = keys.contains(word) || sections.contains(word);
+            assert!(!is_name || is_known, "{}: `{word}`", file.path);
+        }
+    }
+}
+
+#[test]
+fn keys_in_configurations_exist_also_if_they_are_commented_out() {
+    let (keys, sections) = documented_keys();
+    for path in [
+        "deploy/compose/shoreguard.toml",
+        "deploy/systemd/shoreguard.toml",
+        "deploy/systemd/credentials.conf",
+    ] {
+        let text = read_file(path).text;
+        let (mut section, mut found) = ("", 0);
+        for line in text.lines() {
+            let line = line.trim_start_matches(['#', ' ']);
+            if let Some((name, _)) = line.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+                // Sections of systemd have capitals.
+                let is_of_systemd = name.starts_with(char::is_uppercase);
+                assert!(is_of_systemd || sections.contains(name), "{path}: `[{name}]`");
+                section = if is_of_systemd { "" } else { name };
+            } else if let Some((key, _)) = line.split_once(" = ").filter(|_| !section.is_empty()) {
+                assert!(keys.contains(&format!("{section}.{key}")), "{path}: `{section}.{key}`");
+                found += 1;
+            }
+        }
+        assert!(found > 0, "{path} has keys");
+    }
+}
+
+#[test]
+fn values_of_the_chart_cannot_set_what_the_chart_sets() {
+    let schema = read_file(&format!("{HELM}/values.schema.json")).text;
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    let refused = &schema["properties"]["config"]["propertyNames"]["not"]["enum"];
+    let refused: Vec<&str> =
+        refused.as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    let template = read_file(&format!("{HELM}/templates/deployment.yaml")).text;
+    let set = variables_in(&template);
+    assert!(set.contains("SHOREGUARD_SERVER_LISTEN"), "{set:?}");
+    let missing: Vec<_> = set.iter().filter(|name| !refused.contains(*name)).collect();
+    assert!(missing.is_empty(), "add them to `config` in values.schema.json: {missing:?}");
+}
+
+/// Returns what is between two texts in a file, each time.
+fn between(path: &str, start: &str, end: &str) -> Vec<String> {
+    let text = read_file(path).text;
+    let rests = text.split(start).skip(1);
+    let found: Vec<String> = rests.map(|rest| rest.split_once(end).unwrap().0.to_owned()).collect();
+    assert!(!found.is_empty(), "{path}: `{start}`");
+    found
+}
+
+#[test]
+fn commands_in_deployments_are_those_of_the_program() {
+    let template = format!("{HELM}/templates/deployment.yaml");
+    limit::block_on(async {
+        for (path, start, end) in [
+            (UNIT, "ExecStartPre=/usr/bin/shoreguard ", "\n"),
+            (UNIT, "ExecStart=/usr/bin/shoreguard ", "\n"),
+            (OPENRC, "command_args=\"", "\""),
+            (OPENRC, "\"$command ", "\""),
+            (COMPOSE, "\n    command: [", "]"),
+            ("deploy/docker/Dockerfile", "\nCMD [", "]"),
+            (template.as_str(), "\n          args: [", "]"),
+        ] {
+            for command in between(path, start, end) {
+                let words = command.split([' ', ',', '"']).filter(|word| !word.is_empty());
+                let words: Vec<String> =
+                    ["shoreguard"].into_iter().chain(words).map(str::to_owned).collect();
+                let done = cli::run_captured(words, Vec::new()).await;
+                // The arguments are valid: only a process of its own is missing.
+                let is_valid = done.stderr.contains("needs a process of its own");
+                assert!(is_valid, "{path}: `{command}`: {done:?}");
+            }
+        }
+    });
+}
+
+/// What a stop can take in addition to the time of calls in flight, in seconds: to write what is left, and to exit.
+const STOP_MARGIN: u64 = 10;
+
+#[test]
+fn a_stop_gives_calls_in_flight_their_time() {
+    let drain = Config::from_toml("").unwrap().server.drain_seconds;
+    for (path, start, end, count) in [
+        (COMPOSE, "stop_grace_period: ", "s\n", 2),
+        ("deploy/compose/haproxy.cfg", "hard-stop-after ", "s\n", 1),
+        (UNIT, "TimeoutStopSec=", "\n", 1),
+        (OPENRC, "retry=\"TERM/", "/", 1),
+        ("docs/deployment.md", "--stop-timeout=", " ", 1),
+    ] {
+        let times = between(path, start, end);
+        assert_eq!(times.len(), count, "{path}");
+        for time in times {
+            assert!(time.parse::<u64>().unwrap() >= drain + STOP_MARGIN, "{path}: {time} s");
+        }
+    }
+    let default = between(&format!("{HELM}/values.yaml"), "\ndrainSeconds: ", "\n");
+    assert_eq!(default, [drain.to_string()]);
+    let template = format!("{HELM}/templates/deployment.yaml");
+    let pause: u64 = between(template.as_str(), "sleep: {seconds: ", "}")[0].parse().unwrap();
+    let more: u64 =
+        between(template.as_str(), "add .Values.drainSeconds ", " ")[0].parse().unwrap();
+    assert!(more >= pause + STOP_MARGIN, "{more} s after a pause of {pause} s");
+}
+
+#[test]
+fn the_parts_of_the_compose_project_fit_together() {
+    let network = between(COMPOSE, "{subnet: ", "}");
+    let trusted = between("deploy/compose/shoreguard.toml", "trusted_proxies = [\"", "\"]");
+    assert_eq!(network, trusted, "the replicas trust the network of the proxy");
+    let compose = read_file(COMPOSE).text;
+    for path in [COMPOSE, "deploy/compose/shoreguard.toml", "deploy/compose/haproxy.cfg"] {
+        let text = read_file(path).text;
+        for rest in text.split("/run/secrets/").skip(1) {
+            let is_end = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+            let name = rest.split(is_end).next().unwrap();
+            assert!(compose.contains(&format!("\n  {name}: {{file: ")), "{path}: `{name}`");
+        }
+    }
+    let port = Config::from_toml("").unwrap().server.listen.port();
+    for path in [COMPOSE, "deploy/compose/haproxy.cfg", "deploy/docker/Dockerfile"] {
+        assert!(read_file(path).text.contains(&port.to_string()), "{path}: {port}");
     }
 }
