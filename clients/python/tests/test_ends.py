@@ -350,3 +350,12 @@ def test_a_wait_that_fails_ends_its_call() -> None:
     with pytest.raises(RuntimeError) as raised:
         sg.Operation(caller, v1.CreateSandboxResponse()).wait(timeout=SECONDS, progress=fail)
     assert caller.ended, raised
+
+
+def test_a_channel_to_a_gateway_is_made_once() -> None:
+    async def main() -> None:
+        async with sg.AsyncClient("http://127.0.0.1:9", key="") as client:
+            assert client.openshell("one") is client.openshell("one")
+            assert client.openshell("one") is not client.openshell("two")
+
+    asyncio.run(main())

@@ -54,6 +54,8 @@ export function connect(options: ConnectionOptions = {}): Connection {
   const timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
   const transport = createGrpcWebTransport({
     baseUrl: url.origin,
+    // A redirect would send the request, with its secrets, to another place.
+    fetch: (input, init) => globalThis.fetch(input, { ...init, redirect: "error" }),
     interceptors: [...(options.interceptors ?? []), retry, authenticate(credential, url)],
   });
   return {

@@ -1,6 +1,9 @@
 // How calls, watches and sessions end: with their client, with their token, and with a folder that cannot be written.
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, beforeEach, test } from "node:test";
@@ -8,6 +11,7 @@ import { Code } from "@connectrpc/connect";
 import * as sdk from "../src/index.js";
 import { sessionCredential } from "../src/core/session.js";
 import { Contexts } from "../src/node/contexts.js";
+import { connect } from "../src/web.js";
 import { fault, Scripted } from "./scripted.js";
 
 /** Positions from which events were watched. */
@@ -108,6 +112,26 @@ test("a secret is not sent without TLS", async () => {
   await assert.rejects(client.auth.acceptInvite({ inviteToken: "secret", password: "secret" }), /sent over https/);
   await assert.rejects(client.auth.refreshSession({ refreshToken: "secret" }), /sent over https/);
   client.close();
+});
+
+test("a redirect is not followed", async () => {
+  let received = 0;
+  const other = createServer((_request, response) => {
+    received += 1;
+    response.end();
+  });
+  other.listen(0, "127.0.0.1");
+  await once(other, "listening");
+  const location = `http://127.0.0.1:${(other.address() as AddressInfo).port}/`;
+  const first = createServer((_request, response) => response.writeHead(307, { location }).end());
+  first.listen(0, "127.0.0.1");
+  await once(first, "listening");
+  const endpoint = `http://127.0.0.1:${(first.address() as AddressInfo).port}`;
+  const auth = connect({ endpoint }).service(sdk.AuthService);
+  await assert.rejects(auth.login({ email: "ana@example.com", password: "secret" }), sdk.ShoreguardError);
+  assert.equal(received, 0);
+  first.close();
+  other.close();
 });
 
 test("a session without a refresh token is used as it is", async () => {

@@ -160,7 +160,7 @@ class Client(Services):
     - `endpoint`: URL of the server. Default: `SHOREGUARD_ENDPOINT`, then the current context, then
       `http://127.0.0.1:8443`.
     - `key`: API key or other bearer token; an empty text is none. Default: `SHOREGUARD_KEY`, then the context.
-    - `ca`: CA certificates of the server: a path, or PEM as bytes. Default: the context, then those of the system.
+    - `ca`: CA certificates of the server: a path, or PEM as bytes. Default: the context, then those that grpcio contains.
     - `context`: name of a context of the command line, in place of the environment.
     - `deadline`: seconds that a unary call may take with its repeats, unless the call says otherwise.
     """
@@ -228,7 +228,8 @@ class AsyncClient(AsyncServices):
         self.gateway = self._target.gateway
         """The default gateway of the context; empty if it has none."""
         self._channel = self._target.channel(grpc.aio)
-        self._more: list[Any] = []
+        # The channels of gateways by their names.
+        self._more: dict[str, Any] = {}
         self._caller = AsyncCaller(self._channel, self._target.credential, deadline, self._target.plain)
         super().__init__(self._caller)
 
@@ -240,20 +241,26 @@ class AsyncClient(AsyncServices):
         return answer
 
     def openshell(self, gateway: str | None = None) -> grpc.aio.Channel:
-        """Returns a channel to a gateway, with the credential of this client, for the stubs of an OpenShell client."""
-        named = _named(gateway or self.gateway)
+        """Returns a channel to a gateway, with the credential of this client, for the stubs of an OpenShell client.
+
+        It is the same one for each call with this gateway, and is closed with the client.
+        """
+        name = gateway or self.gateway
+        named = _named(name)
+        if name in self._more:
+            return self._more[name]
 
         async def metadata(timeout: float | None) -> tuple[tuple[str, str], ...]:
             return (*named, *bearer(await asyncio.to_thread(self._caller.credential.token, timeout)))
 
         channel = self._target.channel(grpc.aio, interceptors=_async_interceptors(metadata))
-        self._more.append(channel)
+        self._more[name] = channel
         return channel
 
     async def close(self) -> None:
         """Ends all calls and connections. Further calls raise `Cancelled`."""
         self._caller.closed = True
-        for channel in (self._channel, *self._more):
+        for channel in (self._channel, *self._more.values()):
             await channel.close()
 
     async def __aenter__(self) -> AsyncClient:

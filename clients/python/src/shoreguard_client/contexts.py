@@ -48,7 +48,7 @@ class Context:
     name: str
     endpoint: str
     ca: str = ""
-    """Path of the CA certificates of the server, PEM; empty for those of the system."""
+    """Path of the CA certificates of the server, PEM; empty for those that grpcio contains."""
     gateway: str = ""
     """The gateway that is used if none is given."""
 
