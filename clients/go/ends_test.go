@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -123,5 +126,40 @@ func TestAGatewayThatIsAwayIsNamed(t *testing.T) {
 	var incomplete *Incomplete
 	if !errors.As(err, &incomplete) || incomplete.Unreachable[0].Gateway != "edge" {
 		t.Fatal(err)
+	}
+}
+
+func TestARefreshTokenIsUsedOnceAlsoIfItsSuccessorCannotBeStored(t *testing.T) {
+	stored := withFolder(t, prodURL)
+	putSession(t, stored, "old", true)
+	ctx, used := limited(t), make(chan string, 2)
+	s := due(&stored, used, "new")
+	refresh := s.exchange
+	s.exchange = func(ctx context.Context, token string) (*pb.RefreshSessionResponse, error) {
+		// The new file cannot get its name then.
+		drafts, err := filepath.Glob(filepath.Join(filepath.Dir(stored.credentials), ".credentials-*"))
+		if err != nil || len(drafts) != 1 || os.Remove(drafts[0]) != nil {
+			t.Error(drafts, err)
+		}
+		return refresh(ctx, token)
+	}
+	if _, err := s.token(ctx); !errors.Is(err, ErrInvalidArgument) {
+		t.Fatal(err)
+	}
+	if token, err := s.token(ctx); token != "new" || err != nil {
+		t.Fatal(token, err)
+	}
+	s.exchange = refresh
+	s.mutex.Lock()
+	s.current.expires = time.Now()
+	s.mutex.Unlock()
+	if token, err := s.token(ctx); token != "new" || err != nil {
+		t.Fatal(token, err)
+	}
+	if one, two := <-used, <-used; one != "r-old" || two != "r-new" {
+		t.Fatal(one, two)
+	}
+	if now := current(t, stored); now.refresh != "r-new" {
+		t.Fatal(now.refresh)
 	}
 }

@@ -50,6 +50,8 @@ type session struct {
 	current credential
 	// running is the refresh that all callers wait for; nil if the token is fresh.
 	running *refresh
+	// used is the stored refresh token, if it was used and its successor could not be stored. Only a refresh uses it.
+	used string
 }
 
 // refresh is a refresh of a session.
@@ -98,7 +100,7 @@ func (s *session) run(r *refresh, due credential) {
 	if s.store == nil {
 		next, r.err = s.renew(due)
 	} else {
-		next, r.err = s.renewStored()
+		next, r.err = s.renewStored(due)
 	}
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -113,7 +115,7 @@ func (s *session) run(r *refresh, due credential) {
 
 // renewStored returns what another program has stored in the meantime, or refreshes the session and stores its
 // successor.
-func (s *session) renewStored() (credential, error) {
+func (s *session) renewStored(due credential) (credential, error) {
 	release, err := s.store.acquire(s.open)
 	if err != nil {
 		return credential{}, err
@@ -130,6 +132,10 @@ func (s *session) renewStored() (credential, error) {
 	if stored.token == "" {
 		return credential{}, s.ended(&Error{Code: codes.Unauthenticated})
 	}
+	before := stored.refresh
+	if s.used != "" && before == s.used {
+		stored = due
+	}
 	if stored.isFresh() {
 		return stored, nil
 	}
@@ -143,7 +149,12 @@ func (s *session) renewStored() (credential, error) {
 	if err != nil {
 		return credential{}, err
 	}
-	return next, file.commit(credentials.with(pathOf(s.store.name), s.store.lines(answer)))
+	s.used = before
+	if err := file.commit(credentials.with(pathOf(s.store.name), s.store.lines(answer))); err != nil {
+		return next, err
+	}
+	s.used = ""
+	return next, nil
 }
 
 // renew refreshes a session that only this program has.

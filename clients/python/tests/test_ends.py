@@ -359,3 +359,29 @@ def test_a_channel_to_a_gateway_is_made_once() -> None:
             assert client.openshell("one") is not client.openshell("two")
 
     asyncio.run(main())
+
+
+def test_a_refresh_token_is_used_once_also_if_its_successor_cannot_be_stored(
+    home: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Contexts().store("prod", PROD, {"session_token": "old", "expire_time": PAST, "refresh_token": "r-old"})
+    used: list[str] = []
+
+    def refresh(token: str) -> v1.RefreshSessionResponse:
+        used.append(token)
+        later = timestamp_pb2.Timestamp(seconds=int(time.time()) + 900)
+        number = len(used)
+        return v1.RefreshSessionResponse(session_token=f"s{number}", refresh_token=f"r{number}", expire_time=later)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    session = Session("old", PAST, "r-old", refresh=refresh, stored=(Contexts(), "prod", PROD))
+    with monkeypatch.context() as full:
+        full.setattr(contexts.os, "replace", refuse)
+        with pytest.raises(sg.ConfigurationError, match="cannot be written"):
+            session.token()
+    assert session.token() == "s1"
+    session._expires = PAST
+    assert session.token() == "s2" and used == ["r-old", "r1"]
+    assert Contexts().credential("prod", PROD)["refresh_token"] == "r2"

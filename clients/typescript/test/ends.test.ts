@@ -163,6 +163,30 @@ test("a refresh token is kept if its successor cannot be stored", async () => {
   }
 });
 
+test("a refresh token is used once, also if its successor cannot be stored", async () => {
+  const memory = new sdk.MemoryStore({ sessionToken: "a", refreshToken: "b", expireTimeMs: 0 });
+  let isFull = true;
+  const store: sdk.SessionStore = {
+    exclusively: (work) => memory.exclusively(work),
+    read: () => memory.read(),
+    write: async (session) => {
+      if (isFull) throw new sdk.ConfigurationError("credentials.toml", "it cannot be written");
+      await memory.write(session);
+    },
+  };
+  const used: string[] = [];
+  const token = sessionCredential(store, async (refreshToken) => {
+    used.push(refreshToken);
+    return { sessionToken: `s${used.length}`, refreshToken: `r${used.length}`, expireTimeMs: 0 };
+  });
+  await assert.rejects(token(), sdk.ConfigurationError);
+  await assert.rejects(token(), sdk.ConfigurationError);
+  isFull = false;
+  assert.equal(await token(), "s3");
+  assert.deepEqual(used, ["b", "r1", "r2"]);
+  assert.equal((await memory.read())?.refreshToken, "r3");
+});
+
 test("files below a file are missing, as those of a user without a home folder", () => {
   const folder = mkdtempSync(join(tmpdir(), "shoreguard-ends-"));
   try {

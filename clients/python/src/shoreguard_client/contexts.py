@@ -135,10 +135,13 @@ class Contexts:
 
             def replace(name: str, endpoint: str, credential: dict[str, Any]) -> None:
                 document.setdefault("contexts", {})[name] = {**credential, "endpoint": endpoint}
-                file.write(_toml(document))
-                file.flush()
-                os.fsync(file.fileno())
-                os.replace(path, self.credentials)
+                try:
+                    file.write(_toml(document))
+                    file.flush()
+                    os.fsync(file.fileno())
+                    os.replace(path, self.credentials)
+                except OSError as wrong:
+                    raise ConfigurationError(f"{self.credentials} cannot be written: {wrong}") from None
 
             try:
                 yield replace
@@ -264,6 +267,8 @@ class Session:
         self._refresh, self._stored = refresh, stored
         self._mutex = threading.Lock()
         self._running: _Running | None = None
+        # The stored refresh token, if it was used and its successor could not be stored.
+        self._used: str | None = None
 
     def __repr__(self) -> str:
         return f"<Session until {self._expires.isoformat()}>"
@@ -302,20 +307,26 @@ class Session:
 
     def _renew_stored(self, contexts: Contexts, name: str, endpoint: str) -> None:
         with contexts.locked():
-            self._load()
+            stored = self._load()
             if not self.ready():
                 with contexts.replacement() as replace:
-                    replace(name, endpoint, session_fields(self._renew()))
+                    answer = self._renew()
+                    self._used = stored
+                    replace(name, endpoint, session_fields(answer))
+                    self._used = None
 
-    def _load(self) -> None:
-        """Takes what another program has stored in the meantime."""
+    def _load(self) -> str:
+        """Takes what another program has stored in the meantime. Returns the stored refresh token."""
         assert self._stored is not None
         contexts, name, endpoint = self._stored
         found = contexts.credential(name, endpoint)
         if "session_token" not in found:
             raise ConfigurationError(f"the session of context `{name}` has ended: log in with `shoreguard login`")
-        self._token, self._expires = str(found["session_token"]), found["expire_time"]
-        self._refresh_token = str(found.get("refresh_token", ""))
+        stored = str(found.get("refresh_token", ""))
+        if stored != self._used:
+            self._token, self._expires = str(found["session_token"]), found["expire_time"]
+            self._refresh_token = stored
+        return stored
 
     def _renew(self) -> v1.RefreshSessionResponse:
         answer = self._refresh(self._refresh_token)

@@ -72,17 +72,25 @@ export function sessionCredential(
   refresh: (refreshToken: string) => Promise<SessionTokens>,
 ): () => Promise<string | undefined> {
   let running: Promise<string | undefined> | undefined;
+  // A session that could not be stored, and the stored refresh token that it replaces, which is no longer valid.
+  let unsaved: { readonly replaces: string; readonly next: SessionTokens } | undefined;
+  const read = async (): Promise<SessionTokens | undefined> => {
+    const stored = await store.read();
+    return stored !== undefined && stored.refreshToken === unsaved?.replaces ? unsaved.next : stored;
+  };
   const renew = () =>
     store.exclusively(async () => {
       // Another program can have refreshed it in the meantime.
-      const session = await store.read();
+      const session = await read();
       if (session === undefined || isFresh(session)) return session?.sessionToken;
       const next = await refresh(session.refreshToken);
+      unsaved = { replaces: unsaved?.next === session ? unsaved.replaces : session.refreshToken, next };
       await store.write(next);
+      unsaved = undefined;
       return next.sessionToken;
     });
   return async () => {
-    const session = await store.read();
+    const session = await read();
     if (session === undefined || isFresh(session)) return session?.sessionToken;
     running ??= renew().finally(() => (running = undefined));
     return running;
