@@ -150,8 +150,8 @@ export class Client {
   }
 
   /**
-   * Ends all calls, watches and the connection. Further calls fail with `ClientClosed`. A refresh of the session that was
-   * sent is completed, since its token is good once.
+   * Ends all calls, watches and the connection. Further calls fail with `ClientClosed`. A refresh of the session that
+   * was sent is completed, since its token is good once.
    */
   close(): void {
     this.#closed.abort(new ClientClosed());

@@ -74,7 +74,7 @@ impl Client {
         })
     }
 
-    /// Connects with a session that is refreshed, for requests of generated clients, which do not refresh it themselves.
+    /// Connects with a session that is refreshed, for requests of generated clients, which do not refresh it.
     pub(in crate::cli) async fn connect_renewed(args: &ConnectArgs) -> Result<Self, CliError> {
         let mut client = Self::connect(args, None).await?;
         client.renew_credential().await?;

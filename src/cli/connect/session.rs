@@ -17,8 +17,8 @@ use crate::pb::v1::{RefreshSessionRequest, RefreshSessionResponse};
 /// Timeout of the response.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Returns the credential of a context whose session token expires soon. `timeout` is that of the user, which bounds the
-/// wait for the lock, but not a refresh that was sent.
+/// Returns the credential of a context whose session token expires soon. `timeout` is that of the user, which bounds
+/// the wait for the lock, but not a refresh that was sent.
 pub(super) async fn renew(
     channel: &Channel,
     store: &Store,

@@ -139,7 +139,7 @@ class Credential(Protocol):
     """Gives the bearer token of a call."""
 
     def token(self, timeout: float | None = None) -> str:
-        """Returns the token, empty for none. Can refresh a session first, which blocks for at most `timeout` seconds."""
+        """Returns the token, empty for none. Can refresh a session first, for at most `timeout` seconds."""
 
     def ready(self) -> bool:
         """Returns whether `token` returns at once."""

@@ -1,7 +1,17 @@
 // Contexts, as the command line stores them: `contexts.toml` has endpoints, `credentials.toml` keys and sessions.
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { closeSync, fstatSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  fstatSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { devNull, homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { once } from "node:events";

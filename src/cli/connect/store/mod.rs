@@ -94,8 +94,8 @@ impl Store {
         })
     }
 
-    /// Waits until no other program writes, and keeps others from writing. The wait ends after a minute, or earlier after
-    /// the timeout that the user gave.
+    /// Waits until no other program writes, and keeps others from writing. The wait ends after a minute, or after the
+    /// timeout that the user gave, if that is shorter.
     ///
     /// # Errors
     /// `Busy` if another program has the lock until then; `Usage` without a folder; `Io` if the lock cannot be used.
