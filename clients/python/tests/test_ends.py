@@ -226,7 +226,7 @@ def test_a_lock_that_is_not_released_is_an_error(home: pathlib.Path, monkeypatch
     session = Session("old", PAST, "r-old", refresh=_unused, stored=(Contexts(), "prod", PROD))
     with open(home / "credentials.lock", "w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(sg.ConfigurationError, match="credentials.lock cannot be locked"):
+        with pytest.raises(sg.ConfigurationError, match="credentials.lock cannot be locked: another program"):
             session.token()
 
 

@@ -114,8 +114,10 @@ class Contexts:
             try:
                 return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as wrong:
-                if wrong.errno not in (errno.EWOULDBLOCK, errno.EACCES) or time.monotonic() >= end:
-                    raise ConfigurationError(f"{self._lock} cannot be locked: {wrong}") from None
+                is_held = wrong.errno in (errno.EWOULDBLOCK, errno.EACCES)
+                if not is_held or time.monotonic() >= end:
+                    why = f"another program has had the lock for {LOCK_MAX:g} s" if is_held else wrong
+                    raise ConfigurationError(f"{self._lock} cannot be locked: {why}") from None
             time.sleep(LOCK_PAUSE)
 
     @contextmanager

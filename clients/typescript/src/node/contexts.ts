@@ -30,8 +30,8 @@ export interface Context {
   readonly gateway: string;
 }
 
-/** How long to wait for the lock of the credentials, in seconds. */
-const LOCK_SECONDS = 30;
+/** How long to wait for the lock of the credentials, in seconds. Another program makes one call at most. */
+const LOCK_SECONDS = 60;
 
 function isMissing(error: unknown): boolean {
   return error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR");
