@@ -112,10 +112,10 @@ impl Drop for Waiter {
     }
 }
 
-/// Polls the versions of the operations until no call waits any more.
+/// Polls the versions of the operations until no call waits any more, or until the process stops, which ends these
+/// calls.
 async fn poll(app: Arc<App>) {
-    loop {
-        tokio::time::sleep(POLL_EVERY).await;
+    while app.stop.run_until_cancelled(tokio::time::sleep(POLL_EVERY)).await.is_some() {
         let ids: Vec<String> = {
             let mut waiting = app.part::<LocalOperations>().feed.state.lock();
             if waiting.versions.is_empty() {

@@ -24,9 +24,10 @@ fn set_image(scene: &Scene) {
     scene.simulator.set_image_policy("agent", policy).unwrap();
 }
 
-async fn create_proxied(scene: &Scene, name: &str) {
+async fn create_proxied(sg: &TestServer, scene: &Scene, name: &str) {
     let content = json!({ "name": name, "spec": { "template": { "image": "agent" } } });
     scene.call("CreateSandbox", &content).await.unwrap();
+    sg.operations_ended().await;
 }
 
 async fn is_there(scene: &Scene, name: &str) -> bool {
@@ -62,14 +63,14 @@ async fn t10_a_sandbox_under_a_rule_does_not_get_the_policy_of_its_image(sg: Tes
     for (name, generation) in GATEWAYS {
         let scene = Scene::start(&sg, name, generation).await;
         set_image(&scene);
-        create_proxied(&scene, "free").await;
+        create_proxied(&sg, &scene, "free").await;
         create(&scene, own_request(&scene, "free-too")).await.unwrap();
         for sandbox in ["free", "free-too"] {
             assert_eq!(scene.rules(sandbox).await, ["from_the_image"], "{name} {sandbox}");
         }
 
         add_workflow(&sg, name, Some("default"), None).await;
-        create_proxied(&scene, "proxied").await;
+        create_proxied(&sg, &scene, "proxied").await;
         create(&scene, own_request(&scene, "own")).await.unwrap();
         for sandbox in ["proxied", "own"] {
             assert!(scene.rules(sandbox).await.is_empty(), "{name} {sandbox}");
@@ -81,7 +82,7 @@ async fn t10_a_sandbox_under_a_rule_does_not_get_the_policy_of_its_image(sg: Tes
         // The gateway removes it some time after its answer.
         eventually("the name is free", || async { !is_there(&scene, BOX).await }).await;
         scene.pin(None, &sg).await;
-        create_proxied(&scene, BOX).await;
+        create_proxied(&sg, &scene, BOX).await;
         assert!(scene.rules(BOX).await.is_empty(), "{name}");
         scene.simulator.stop().await;
     }

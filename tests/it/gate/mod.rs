@@ -86,6 +86,7 @@ impl Scene {
         scene.call("CreateProvider", &json!({ "provider": provider })).await.unwrap();
         let spec = json!({ "providers": ["github"], "template": { "image": "plain" } });
         scene.call("CreateSandbox", &json!({ "spec": spec })).await.unwrap();
+        sg.operations_ended().await;
         scene
     }
 

@@ -218,6 +218,7 @@ async fn a_proxied_creation_with_a_lost_response_is_found_by_its_request_id(sg: 
     let again = again.into_inner();
     let id = again.sandbox.unwrap().metadata.unwrap().id;
     assert_eq!(operation_result(&made)["sandbox"]["id"], id.as_str());
+    sg.operations_ended().await;
 }
 
 async fn a_proxied_creation_that_was_not_sent_is_not_sent_later(sg: TestServer) {

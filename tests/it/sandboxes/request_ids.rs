@@ -147,6 +147,7 @@ async fn a_full_request_id_table_does_not_block_own_methods(sg: TestServer) {
         "as the gateway says it"
     );
     proxied::create_proxied(&admin, Generation::V0_1, "new", "theirs").await.unwrap();
+    sg.operations_ended().await;
 }
 
 async fn a_creation_with_an_uncertain_outcome_is_looked_up_on_the_gateway(sg: TestServer) {

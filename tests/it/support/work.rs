@@ -2,6 +2,7 @@
 //! method is one whose message names only a gateway, and the test supplies the handler.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use http::HeaderMap;
@@ -17,6 +18,7 @@ use shoreguard::rpc::call::handle_write;
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Status};
 
+use super::eventually;
 use super::server::{Caller, TestServer};
 
 const METHOD: &str = "/shoreguard.v1.AccessService/SetGatewayRole";
@@ -158,6 +160,15 @@ impl TestServer {
     /// Starts an operation that runs until the test ends it.
     pub(crate) async fn start_held(&self, begin: &OperationSpec) -> HeldOperation {
         start_held(&self.app, begin).await.unwrap()
+    }
+
+    /// Waits until no operation runs. If its gateway stops before, an operation waits for it, and the end of the server
+    /// waits for the operation as long as a drain takes.
+    pub(crate) async fn operations_ended(&self) {
+        eventually("no operation runs", || async {
+            self.app.operations_running.load(Ordering::SeqCst) == 0
+        })
+        .await;
     }
 
     /// Registers a gateway on an address where nothing listens, for operations that do not call it.

@@ -7,6 +7,7 @@
 //!   that counts suspend time: the process may have been frozen while another replica took over;
 //! - the number of operations that run in one process is limited, in total and per caller.
 
+mod renewal;
 pub mod store;
 
 use std::collections::HashMap;
@@ -16,27 +17,18 @@ use std::time::Duration;
 
 use metrics::gauge;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::time::Instant;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use crate::access::live_work::{LiveWork, StopReason, WorkCondition};
 use crate::app::App;
-use crate::db::Engine;
 use crate::db::types::GatewayId;
 use crate::error::{Error, Reason};
 use crate::resources::operations::feed::Feed;
-use crate::resources::operations::right;
 use crate::telemetry::metrics::OPERATIONS_RUNNING;
 
 /// Lifetime of a lease without a renewal. An operation makes no progress for this long after its replica has crashed.
 pub const LEASE_TTL: Duration = Duration::from_secs(30);
-/// Renewal interval: two renewals may fail before another replica takes over.
-const RENEW_EVERY: Duration = Duration::from_secs(10);
-/// Interval of the loop: how late a cancellation on another replica may be noticed.
-const CHECK_EVERY: Duration = Duration::from_secs(1);
-/// Timeout of the database: a query that hangs must not delay the detection of an expired lease.
-const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most operations that run in one process at once.
 pub const OPERATIONS_MAX: usize = 1_000;
 /// Most operations of one caller that run in one process at once.
@@ -61,6 +53,8 @@ pub struct LocalOperations {
     /// Wakes calls that wait for operations.
     pub feed: Feed,
     leases: Mutex<HeldLeases>,
+    /// The last operation that ran here has ended.
+    emptied: Notify,
     slots: Arc<Mutex<SlotCounts>>,
 }
 
@@ -234,7 +228,7 @@ impl LocalOperations {
         record_running_count(app, leases.operations.len());
         if !leases.renewing {
             leases.renewing = true;
-            app.spawn(renew_until_idle(Arc::clone(app)));
+            app.spawn(renewal::renew_until_idle(Arc::clone(app)));
         }
     }
 
@@ -243,6 +237,9 @@ impl LocalOperations {
         let mut leases = self.leases();
         if leases.operations.get(&held.id).is_some_and(|there| there.fence == held.fence) {
             leases.operations.remove(&held.id);
+        }
+        if leases.operations.is_empty() {
+            self.emptied.notify_one();
         }
         record_running_count(app, leases.operations.len());
     }
@@ -266,82 +263,6 @@ impl LocalOperations {
 fn record_running_count(app: &App, count: usize) {
     app.operations_running.store(count, Ordering::SeqCst);
     gauge!(OPERATIONS_RUNNING).set(count as f64);
-}
-
-/// Renews the leases until no operation runs here any more.
-async fn renew_until_idle(app: Arc<App>) {
-    let mut renewed_at = app.clock.since_boot();
-    let mut drained_at = None;
-    loop {
-        tokio::time::sleep(CHECK_EVERY).await;
-        let held = app.part::<LocalOperations>().all();
-        if held.is_empty() {
-            return;
-        }
-        let now = app.clock.since_boot();
-        let due = now.saturating_sub(renewed_at) >= RENEW_EVERY;
-        let polled = async {
-            if due {
-                renew(&app, &held, now).await?;
-            }
-            stop_cancelled(&app, &held).await?;
-            right::store_losses(&app, &held).await
-        };
-        let late =
-            |_| Err(Error::DeadlineExceeded { why: "the database took too long".to_owned() });
-        let polled = tokio::time::timeout(DATABASE_TIMEOUT, polled).await.unwrap_or_else(late);
-        if polled.is_ok() && due {
-            renewed_at = now;
-        }
-        if let Err(error) = polled {
-            let held = held.len();
-            warn!(error = &error as &dyn std::error::Error, held, "operations were not kept");
-        }
-        for held in held.iter().filter(|held| !held.is_held(now)) {
-            held.stop(StopCause::LeaseLost);
-        }
-        if app.stop.is_cancelled() {
-            let until =
-                *drained_at.get_or_insert_with(|| Instant::now() + app.config.server.drain());
-            if Instant::now() >= until {
-                for held in &held {
-                    held.stop(StopCause::Draining);
-                }
-            }
-        }
-    }
-}
-
-/// Renews all leases. An operation that the statement does not return belongs to another replica.
-async fn renew(app: &App, held: &[Arc<LeasedOperation>], now: Duration) -> Result<(), Error> {
-    let ids: Vec<String> = held.iter().map(|held| held.id.clone()).collect();
-    let mut conn = app.db.write().await?;
-    let until = app.db.now(&mut conn).await?.plus(LEASE_TTL);
-    let ours = store::renew(&mut conn, &app.replica, &ids, until).await?;
-    let ours: HashMap<String, i64> = ours.into_iter().collect();
-    for held in held {
-        if ours.get(&held.id) == Some(&held.fence) {
-            held.expires_us.store(micros(now + LEASE_TTL), Ordering::Relaxed);
-        } else {
-            held.stop(StopCause::LeaseLost);
-        }
-    }
-    Ok(())
-}
-
-/// Stops operations that were canceled on another replica.
-async fn stop_cancelled(app: &App, held: &[Arc<LeasedOperation>]) -> Result<(), Error> {
-    // SQLite allows only one replica.
-    if app.db.engine() == Engine::Sqlite {
-        return Ok(());
-    }
-    let mut conn = app.db.read().await?;
-    let polled: HashMap<String, i64> =
-        store::cancelling(&mut conn, &app.replica).await?.into_iter().collect();
-    for held in held.iter().filter(|held| polled.get(&held.id) == Some(&held.fence)) {
-        held.stop(StopCause::Cancelled);
-    }
-    Ok(())
 }
 
 #[cfg(test)]
