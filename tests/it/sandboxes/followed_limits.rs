@@ -50,8 +50,26 @@ async fn delete(sg: &TestServer) -> usize {
     }
 }
 
+/// Stores many rows without work that the limit does not need, which would take most of the time: the index entries for
+/// reading by sandbox, and on PostgreSQL the check of each reference.
+async fn insert_many(sg: &TestServer, table: &str, unused: &[&str], rows: &str) -> usize {
+    for index in unused {
+        sg.sql(&format!("DROP INDEX {index}")).await;
+    }
+    let references = async |action: &str| {
+        if sg.engine == Engine::Postgres {
+            sg.sql(&format!("ALTER TABLE {table} {action} TRIGGER ALL")).await;
+        }
+    };
+    references("DISABLE").await;
+    let stored = sg.sql(rows).await;
+    references("ENABLE").await;
+    stored
+}
+
 /// Checks that a gateway has at most as many rows as allowed, and that those of others are not deleted for it.
-async fn check_limit(sg: TestServer, table: &str) {
+/// `unused` are the indexes of the table that the limit does not use.
+async fn check_limit(sg: TestServer, table: &str, unused: &[&str]) {
     start_gateway(&sg, "edge", Generation::V0_1).await;
     // The gateway with too many rows is counted after those with few.
     for (name, count) in [("'quiet-' || n.i", QUIET), ("'flood'", 1)] {
@@ -66,7 +84,8 @@ async fn check_limit(sg: TestServer, table: &str) {
     // More than one batch.
     let excess = DELETED_AT_ONCE + 1;
     let count = STORED_OF_GATEWAY_MAX + excess;
-    assert_eq!(sg.sql(&insert_rows(table, "flood", count)).await, count);
+    let rows = insert_rows(table, "flood", count);
+    assert_eq!(insert_many(&sg, table, unused, &rows).await, count);
     assert_eq!(delete(&sg).await, excess);
     assert_eq!(delete(&sg).await, 0, "it has as many rows as allowed");
     let one_more = format!(
@@ -84,17 +103,17 @@ async fn check_limit(sg: TestServer, table: &str) {
 }
 
 async fn t20_bypass_events_of_a_gateway_are_limited_in_number(sg: TestServer) {
-    check_limit(sg, "bypass_events").await;
+    check_limit(sg, "bypass_events", &["bypass_events_place_id", "bypass_events_uid_id"]).await;
 }
 
 async fn t20_a_gateway_that_names_ever_new_sandboxes_has_a_limited_number_of_notices(
     sg: TestServer,
 ) {
-    check_limit(sg, "bypass_notices").await;
+    check_limit(sg, "bypass_notices", &[]).await;
 }
 
 async fn t20_refused_connections_of_a_gateway_are_limited_in_number(sg: TestServer) {
-    check_limit(sg, "refused_connections").await;
+    check_limit(sg, "refused_connections", &["refused_connections_uid_binary_host_at"]).await;
 }
 
 async fn t20_the_newest_rows_of_a_gateway_are_found_without_those_of_others(db: TestDb) {
