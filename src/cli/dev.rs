@@ -108,6 +108,8 @@ fn dev_config(args: &DevArgs, listens: SocketAddr) -> Result<Config, CliError> {
         [limits]
         address_requests_per_second = 1_000_000
         address_burst = 1_000_000
+        // Logins on loopback, for trials, need no slow hashes.
+        bcrypt_cost = 10
         [telemetry]
         log_format = "text"
         log_level = "warn"

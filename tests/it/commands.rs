@@ -179,34 +179,43 @@ fn dev_restarts_on_the_same_folder_and_an_open_audit_entry_survives_kill_9() {
     assert!(!locked.status.success(), "a second process on the same file");
 }
 
+/// Stops a server. Returns the key of its admin.
+fn stop_dev(mut dev: DevServer) -> String {
+    dev.process.signal("TERM");
+    assert!(dev.process.wait_exit().success());
+    dev.about["admin_key"].as_str().unwrap().to_owned()
+}
+
 #[test]
 fn dev_keeps_its_admin_key_in_a_private_file_until_it_is_replaced() {
     let _limit = start_time_limit();
     let data = tempfile::tempdir().unwrap();
     let file = data.path().join("admin-key");
-    let stop = |mut dev: DevServer| {
-        dev.process.signal("TERM");
-        assert!(dev.process.wait_exit().success());
-        dev.about["admin_key"].as_str().unwrap().to_owned()
-    };
     let first = start_dev(data.path());
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     first.admin(&["RotateServicePrincipal", r#"{"service_principal":"dev-admin"}"#]);
-    let first = stop(first);
+    let first = stop_dev(first);
     // The kept key is not valid any more, so it is replaced.
     let second = start_dev(data.path());
     second.admin(&["ListGateways"]);
-    let second = stop(second);
+    let second = stop_dev(second);
     assert_ne!(first, second);
     assert_eq!(std::fs::read_to_string(&file).unwrap().trim(), second);
+}
+
+#[test]
+fn dev_keeps_the_role_of_its_admin_and_refuses_a_key_that_others_can_read() {
+    let _limit = start_time_limit();
+    let data = tempfile::tempdir().unwrap();
+    let file = data.path().join("admin-key");
     // The key is that of an admin, also if its role was lowered.
-    let third = start_dev(data.path());
+    let first = start_dev(data.path());
     let lowered = r#"{"service_principal":"dev-admin","role":"ROLE_VIEWER","update_mask":"role"}"#;
-    third.admin(&["UpdateServicePrincipal", lowered]);
-    stop(third);
-    let fourth = start_dev(data.path());
-    fourth.admin(&["ListUsers"]);
-    let second = stop(fourth);
+    first.admin(&["UpdateServicePrincipal", lowered]);
+    stop_dev(first);
+    let second = start_dev(data.path());
+    second.admin(&["ListUsers"]);
+    let second = stop_dev(second);
 
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
     let refused =
@@ -302,7 +311,7 @@ pub(crate) fn read_line_with(output: &mut impl BufRead, what: &str) -> String {
 fn serve_prints_a_setup_token_logs_json_without_secrets_and_drains() {
     let _limit = start_time_limit();
     let folder = tempfile::tempdir().unwrap();
-    let file = serve(folder.path(), "");
+    let file = serve(folder.path(), CHEAP_HASHES);
     let mut child = shoreguard_command(&["serve", "--config"])
         .arg(&file)
         .stdout(Stdio::piped())

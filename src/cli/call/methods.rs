@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use prost_reflect::MethodDescriptor;
+use prost_reflect::{DescriptorPool, MethodDescriptor};
 
 use crate::cli::comments;
 use crate::pb::descriptors::{self, Descriptors};
@@ -35,21 +35,31 @@ pub(super) struct FoundMethod<'a> {
 }
 
 impl Methods {
-    /// Reads the descriptors that are built into this binary.
+    /// Reads the descriptors that are built into this binary, with their comments.
     pub(super) fn load() -> Self {
+        Self::load_pools(Descriptors::documented_pool)
+    }
+
+    /// Reads the descriptors without their comments, which no call needs: reading them takes most of the time of a
+    /// short call.
+    pub(super) fn load_without_comments() -> Self {
+        Self::load_pools(Descriptors::pool)
+    }
+
+    fn load_pools(pool: fn(&Descriptors) -> &DescriptorPool) -> Self {
         let mut methods = Self(BTreeMap::new());
-        methods.add_pool(&descriptors::OWN, |shapes, method| shapes.own = Some(method));
-        methods.add_pool(&descriptors::V0_0, |shapes, method| shapes.v0_0 = Some(method));
-        methods.add_pool(&descriptors::V0_1, |shapes, method| shapes.v0_1 = Some(method));
+        methods.add_pool(pool(&descriptors::OWN), |shapes, method| shapes.own = Some(method));
+        methods.add_pool(pool(&descriptors::V0_0), |shapes, method| shapes.v0_0 = Some(method));
+        methods.add_pool(pool(&descriptors::V0_1), |shapes, method| shapes.v0_1 = Some(method));
         methods
     }
 
     fn add_pool(
         &mut self,
-        descriptors: &Descriptors,
+        pool: &DescriptorPool,
         put: impl Fn(&mut MethodVersions, MethodDescriptor),
     ) {
-        for service in descriptors.documented_pool().services() {
+        for service in pool.services() {
             for method in service.methods() {
                 let path = format!("{}/{}", service.full_name(), method.name());
                 let none = || MethodVersions { own: None, v0_0: None, v0_1: None };

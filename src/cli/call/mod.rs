@@ -88,7 +88,8 @@ pub(super) struct CallArgs {
 
 /// Lists, describes or calls methods.
 pub(super) async fn run(args: CallArgs) -> Result<(), CliError> {
-    let methods = Methods::load();
+    let shows_comments = args.list || args.describe;
+    let methods = if shows_comments { Methods::load() } else { Methods::load_without_comments() };
     let Some(name) = args.method.as_deref().filter(|_| !args.list) else {
         return list(&methods, args.method.as_deref());
     };
