@@ -290,7 +290,8 @@ server_tests_without_jobs! {
 
 async fn an_outage_of_many_gateways_does_not_delay_the_probes_of_healthy_ones(sg: TestServer) {
     let (many, well) = (simulator().await, simulator().await);
-    register_all(&sg, (0..OUTAGE).map(|n| format!("many-{n}")), many.addr()).await;
+    sg.register_gateway("many-0", many.addr()).await;
+    sg.copy_gateway("many-0", (1..OUTAGE).map(|n| format!("many-{n}"))).await;
     // So many that some are probed late in any order.
     let names = (0..8).map(|n| format!("well-{n}"));
     let healthy = register_all(&sg, names, well.addr()).await;

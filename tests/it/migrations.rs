@@ -152,17 +152,15 @@ fn migrations(engine: &str) -> FileBasedMigrations {
     FileBasedMigrations::from_path(format!("{path}{engine}")).unwrap()
 }
 
-/// Creates a database in a file and runs the migrations.
-fn sqlite_up() -> (tempfile::TempDir, SqliteConnection) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("sg.db");
-    let mut conn = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+/// Creates a database and runs the migrations. It is in memory: in a file, each migration would wait for the disk.
+fn sqlite_up() -> SqliteConnection {
+    let mut conn = SqliteConnection::establish(":memory:").unwrap();
     conn.run_pending_migrations(migrations("sqlite")).unwrap();
-    (folder, conn)
+    conn
 }
 
 fn sqlite_up_down_up() -> Schema {
-    let (_folder, mut conn) = sqlite_up();
+    let mut conn = sqlite_up();
     let schema = sqlite_schema(&mut conn);
     conn.revert_all_migrations(migrations("sqlite")).unwrap();
     assert_eq!(sqlite_schema(&mut conn), Schema::default(), "down leaves nothing");
@@ -205,7 +203,7 @@ fn sqlite_migrations_up_down_up_produce_the_declared_schema() {
 fn postgres_migrations_up_down_up_produce_the_schema_of_sqlite() {
     limit::block_on(async {
         let Some(database) = Database::create_empty().await else { return };
-        let (_folder, mut sqlite) = sqlite_up();
+        let mut sqlite = sqlite_up();
         let mut schema = postgres_up_down_up(&database).await;
         for index in ONLY_ON_POSTGRES {
             assert!(schema.indexes.remove(index), "{index}");

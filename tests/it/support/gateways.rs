@@ -10,12 +10,36 @@ use tonic::transport::Channel;
 use super::eventually;
 use super::server::TestServer;
 
+/// Columns of a gateway that its copies have, too.
+const GATEWAY_COLUMNS: &str = "endpoint, scheme, auth_mode, registered_at, last_seen, last_status, \
+                               wire_generation, gateway_version, latency_us, probed_at, version";
+
 impl TestServer {
     /// Starts a simulated gateway of a generation and registers it.
     pub(crate) async fn start_gateway(&self, name: &str, generation: Generation) -> Simulator {
         let simulator = Simulator::start(SimulatorOptions::new(generation)).await.unwrap();
         self.register_gateway(name, simulator.addr()).await;
         simulator
+    }
+
+    /// Stores copies of a registered gateway without labels and credentials, as if they had been registered at the same
+    /// time. To register many takes most of the time of a test.
+    pub(crate) async fn copy_gateway(&self, name: &str, copies: impl Iterator<Item = String>) {
+        let copies: Vec<String> = copies.map(|copy| format!("('{copy}')")).collect();
+        let columns = GATEWAY_COLUMNS;
+        let insert = format!(
+            "INSERT INTO gateways (name, {columns}) WITH copies (copy) AS (VALUES {}) \
+             SELECT copies.copy, {columns} FROM gateways CROSS JOIN copies WHERE name = '{name}'",
+            copies.join(", ")
+        );
+        assert_eq!(self.sql(&insert).await, copies.len());
+        let log = format!(
+            "INSERT INTO access_changes (subject_kind, subject_id, changed_at) \
+             SELECT 'gateway', id, registered_at FROM gateways WHERE name IN ({})",
+            copies.join(", ")
+        );
+        assert_eq!(self.sql(&log).await, copies.len());
+        feed::refresh(&self.app).await.unwrap();
     }
 
     /// Advances all clocks, including timers and the clock of leases, and reads the access data again.
