@@ -20,8 +20,8 @@ const HELD_KIB_MAX: u64 = 64 << 10;
 const OPEN: u32 = 1 << 20;
 /// Gateways with metadata of the maximum size. Few large rows make a response of half a MiB that costs little to build.
 const GATEWAYS: usize = 32;
-/// Calls of an attack with such responses, which would be 100 MiB together.
-const CALLS: usize = 200;
+/// Calls of an attack with such responses, which would be 75 MiB together.
+const CALLS: usize = 150;
 /// Calls that are open at a time before the attack.
 const WARM_CALLS: usize = 50;
 /// Reflection streams on each of three connections.

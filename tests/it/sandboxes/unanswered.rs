@@ -134,7 +134,7 @@ async fn a_command_abandoned_before_its_response_is_recorded_as_unknown(
         command: vec!["true".to_owned()],
         ..Default::default()
     });
-    let head = raw.post(EXEC).header("grpc-timeout", "4S");
+    let head = raw.post(EXEC).header("grpc-timeout", "2S");
     assert_eq!(raw.call(head, &[command]).await.code(), "4");
     assert_eq!(call_count(&simulator, "/ExecSandbox"), 2);
     let entry = audit_entries(&sg, "sandbox.exec").await.remove(0);

@@ -7,6 +7,7 @@
 //! - the output is read up to a bound, and the process inherits nothing but what is specified here.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
@@ -213,11 +214,48 @@ impl Leader {
         // If Shoreguard is process 1 of a container, it must reap the orphaned processes of the group.
         while matches!(waitpgid(self.id, WaitOptions::empty()), Ok(Some(_)) | Err(Errno::INTR)) {}
         for _ in 0..GROUP_CHECKS_MAX {
-            if test_kill_process_group(self.id).is_err() {
+            if !is_running(self.id) {
                 break;
             }
             std::thread::sleep(GROUP_CHECK_EVERY);
         }
         status
+    }
+}
+
+/// Returns whether a process of a group still runs. A process that has ended does not count, although it is in the group
+/// until process 1 reaps it: that may take seconds.
+fn is_running(group: Pid) -> bool {
+    if test_kill_process_group(group).is_err() {
+        return false;
+    }
+    let id = group.as_raw_nonzero().to_string();
+    let Ok(processes) = fs::read_dir("/proc") else { return true };
+    processes.flatten().any(|process| {
+        let stat = fs::read(process.path().join("stat")).unwrap_or_default();
+        let stat = String::from_utf8_lossy(&stat);
+        // After the name in parentheses: the state, the ID of the parent, and the ID of the group.
+        let Some((_, rest)) = stat.rsplit_once(") ") else { return false };
+        let mut fields = rest.split(' ');
+        let has_ended = matches!(fields.next(), Some("Z" | "X"));
+        !has_ended && fields.nth(1) == Some(id.as_str())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_was_not_reaped_does_not_run() {
+        let mut child = Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
+        let id = Pid::from_child(&child);
+        assert!(is_running(id));
+        kill_process_group(id, Signal::KILL).unwrap();
+        let ended = waitid(WaitId::Pid(id), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+        assert!(ended.unwrap().is_some());
+        assert!(test_kill_process_group(id).is_ok() && !is_running(id));
+        child.wait().unwrap();
+        assert!(!is_running(id));
     }
 }
