@@ -55,10 +55,10 @@ mod a_write_whose_caller_disconnects_is_recorded_as_unknown {
     }
 
     async fn leave(sg: TestServer, generation: Generation) {
-        let mut raw = RawClient::connect(&sg).await;
         let gateway = start_simulator(generation).await;
         sg.register_gateway("edge", gateway.addr()).await;
-        for method in WRITES {
+        let leave_both = async |method: &'static str| {
+            let mut raw = RawClient::connect(&sg).await;
             gateway.script(method, Script::Hang, Times::All);
             let head = raw.request(method, "edge").header("grpc-timeout", "1500m");
             assert_eq!(raw.call(head, &[stop_request()]).await.code(), "4", "{method}");
@@ -72,7 +72,9 @@ mod a_write_whose_caller_disconnects_is_recorded_as_unknown {
             .await;
             drop((response, body));
             assert_eq!(last_outcome(&sg, method, 2).await, (Unknown, 1), "{method}");
-        }
+        };
+        let [first, second] = WRITES;
+        tokio::join!(leave_both(first), leave_both(second));
         gateway.stop().await;
         sg.finish().await;
     }

@@ -43,7 +43,7 @@ fn of_two() -> pb::ListSandboxesRequest {
 }
 
 server_tests! {
-    tuned |config| config.sandboxes.list_timeout_seconds = 3;
+    tuned |config| config.sandboxes.list_timeout_seconds = 2;
     pages_of_two_have_no_gaps_and_unreachable_gateways_are_named_once,
     pages_of_three_have_no_gaps_and_unreachable_gateways_are_named_once,
     one_page_can_hold_the_fleet_and_a_gateway_that_responds_again_is_listed,
