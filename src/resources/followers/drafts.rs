@@ -16,7 +16,8 @@ use crate::openshell::sandbox::Sandbox;
 use crate::resources::approvals::drafts::open::OPEN_OF_SANDBOX_MAX;
 use crate::resources::approvals::drafts::read::{self, DraftBase};
 use crate::resources::approvals::drafts::{
-    DraftContent, DraftFacts, DraftRound, SeenDraft, open_or_refresh, rejections, store,
+    DraftContent, DraftFacts, DraftRound, Opening, SeenDraft, open_or_refresh_next, rejections,
+    store,
 };
 use crate::resources::approvals::rounds::close::{Ending, close};
 use crate::resources::approvals::rounds::open::supersede;
@@ -276,6 +277,7 @@ async fn open_all(
         let outcome = ctx
             .transaction(async |tx| {
                 pass.check_held(tx).await?;
+                let mut opening = Opening::begin(ctx, tx, place.gateway.id).await?;
                 let (mut waiting, mut opened) = (Vec::new(), false);
                 for Computed { chunk, content } in batch {
                     let facts = DraftFacts::of(chunk);
@@ -289,7 +291,7 @@ async fn open_all(
                         pending: Some(pending),
                         is_asked_for: false,
                     };
-                    match open_or_refresh(ctx, tx, &seen).await? {
+                    match open_or_refresh_next(ctx, tx, &seen, &mut opening).await? {
                         DraftRound::Opened(_) => opened = true,
                         DraftRound::Kept(_) | DraftRound::Moved(_) => {}
                         DraftRound::Waiting(_) => waiting.push(chunk.id.clone()),

@@ -3,8 +3,9 @@
 //! `read` reads the chunks of a sandbox and what a decision about them would lead to, `open` opens their rounds and
 //! brings them up to date, and `current` ends those whose chunk was decided elsewhere. `edit`, `undo` and `own` are the
 //! changes of chunks that people make, `proxied` the decisions of stock clients, `awaited` waits for their writes, and
-//! `rejections` stores rejections and sends them to the gateway. `hints` has the sandboxes that may have changed, and
-//! `store` has the editors of chunks without a round, and what was last seen. `quoting` bounds the words of agents.
+//! `rejections` stores rejections and sends them to the gateway. `opening` has what the drafts of a sandbox have in
+//! common that are opened together, `hints` the sandboxes that may have changed, and `store` the editors of chunks
+//! without a round, and what was last seen. `quoting` bounds the words of agents.
 //!
 //! Invariants
 //! - one pending chunk has at most one round that has not ended. Its content is what the chunk would lead to when the
@@ -21,6 +22,7 @@ pub mod edit;
 pub mod hints;
 mod messages;
 pub mod open;
+pub mod opening;
 pub mod own;
 pub mod proxied;
 pub mod quoting;
@@ -32,4 +34,7 @@ pub mod store;
 pub mod undo;
 
 pub use self::content::{DraftContent, DraftFacts, UndoContent};
-pub use self::open::{DraftRound, SeenDraft, Waiting, add_author, open_or_refresh};
+pub use self::open::{
+    DraftRound, SeenDraft, Waiting, add_author, open_or_refresh, open_or_refresh_next,
+};
+pub use self::opening::Opening;

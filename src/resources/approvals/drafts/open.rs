@@ -1,11 +1,11 @@
 //! Opens the round of a chunk, brings it up to date, or replaces it.
 
 use std::collections::{BTreeSet, HashSet};
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
 use super::content::{DraftContent, DraftFacts};
+use super::opening::{Opening, Terms};
 use super::rejections::store as rejections;
 use super::store;
 use crate::access::principal::PrincipalId;
@@ -14,16 +14,13 @@ use crate::ctx::{Ctx, Tx};
 use crate::db::types::{ApprovalRoundId, SandboxRef, UserId};
 use crate::error::{Error, Reason};
 use crate::governance::{Action, People};
-use crate::resources::approvals::proposals::store as proposals;
 use crate::resources::approvals::rounds::close::save;
 use crate::resources::approvals::rounds::content::{Bounds, Content, Summary};
 use crate::resources::approvals::rounds::open::supersede;
 use crate::resources::approvals::rounds::store::{self as rounds, NewRow};
 use crate::resources::approvals::rounds::{
-    Clocks, Progress, Round, RoundState, clocks, minutes, reminders,
+    Progress, Round, RoundState, clocks, minutes, reminders,
 };
-use crate::resources::approvals::rules;
-use crate::resources::write_intents::domain as write_intents;
 
 /// Maximum number of rounds of drafts of a sandbox that have not ended. Those for which a person asks can be more.
 pub const OPEN_OF_SANDBOX_MAX: i64 = 100;
@@ -33,7 +30,6 @@ pub const OPEN_OF_GATEWAY_MAX: i64 = 10_000;
 pub const OPENED_A_DAY_MAX: i64 = 1_000;
 /// Maximum number of authors of a round.
 const AUTHORS_MAX: usize = 1_000;
-const DAY: Duration = Duration::from_hours(24);
 
 /// A chunk as it was read from its gateway.
 #[derive(Debug, Clone, Copy)]
@@ -107,19 +103,36 @@ pub fn open_or_refresh<'a>(
     seen: &'a SeenDraft<'_>,
 ) -> BoxFuture<'a, Result<DraftRound, Error>> {
     Box::pin(async move {
-        let place = seen.place;
-        write_intents::lock_exclusive(tx, place.gateway.id).await?;
-        let now = ctx.db().now(tx).await?;
+        let mut opening = Opening::begin(ctx, tx, seen.place.gateway.id).await?;
+        open_or_refresh_next(ctx, tx, seen, &mut opening).await
+    })
+}
+
+/// Does the same as [`open_or_refresh`] for the next of several chunks of a sandbox, all in one transaction.
+///
+/// # Errors
+/// Those of [`open_or_refresh`].
+pub fn open_or_refresh_next<'a>(
+    ctx: &'a Ctx,
+    tx: &'a mut Tx<'_>,
+    seen: &'a SeenDraft<'_>,
+    opening: &'a mut Opening,
+) -> BoxFuture<'a, Result<DraftRound, Error>> {
+    Box::pin(async move {
+        let (place, now) = (seen.place, opening.now());
         let found = rounds::find_open(tx, place, Action::DraftApprove, seen.chunk_id).await?;
         let mut previous = None;
         if let Some(mut round) = found {
-            clocks::end_if_due(ctx, tx, &mut round, now).await?;
+            if clocks::end_if_due(ctx, tx, &mut round, now).await? {
+                opening.forget_numbers();
+            }
             if !round.state.is_closed() {
                 if is_current(tx, &round, seen).await? {
                     refresh(tx, &mut round, seen).await?;
                     return Ok(DraftRound::Kept(round));
                 }
                 supersede(ctx, tx, &mut round, "the proposed rule has changed", now).await?;
+                opening.forget_numbers();
                 previous = Some(round);
             }
         }
@@ -135,11 +148,14 @@ pub fn open_or_refresh<'a>(
             {
                 return Ok(DraftRound::Moved(round));
             }
-            if let Some(waiting) = limit(tx, seen, now).await? {
+            if let Some(waiting) = opening.limit(tx, seen).await? {
                 return Ok(DraftRound::Waiting(waiting));
             }
         }
-        insert(ctx, tx, seen, digest, (previous, editors), now).await.map(DraftRound::Opened)
+        let terms = opening.terms(tx, seen).await?;
+        let round = insert(ctx, tx, seen, digest, (previous, editors), (terms, now)).await?;
+        opening.count_opened();
+        Ok(DraftRound::Opened(round))
     })
 }
 
@@ -209,38 +225,17 @@ async fn repeated(
     Ok(Some(round))
 }
 
-/// Returns the limit that a new round would exceed.
-async fn limit(
-    tx: &mut Tx<'_>,
-    seen: &SeenDraft<'_>,
-    now: Timestamp,
-) -> Result<Option<Waiting>, Error> {
-    if seen.is_asked_for {
-        return Ok(None);
-    }
-    let (gateway, name) = (seen.place.gateway.id, &seen.place.name);
-    if store::count_open(tx, gateway, Some(name)).await? >= OPEN_OF_SANDBOX_MAX {
-        return Ok(Some(Waiting::SandboxFull));
-    }
-    if store::count_open(tx, gateway, None).await? >= OPEN_OF_GATEWAY_MAX {
-        return Ok(Some(Waiting::GatewayFull));
-    }
-    let of_day = store::count_opened(tx, seen.place, now.minus(DAY)).await?;
-    Ok((of_day >= OPENED_A_DAY_MAX).then_some(Waiting::DayFull))
-}
-
 async fn insert(
     ctx: &Ctx,
     tx: &mut Tx<'_>,
     seen: &SeenDraft<'_>,
     digest: String,
     (previous, editors): (Option<Round>, Vec<PrincipalId>),
-    now: Timestamp,
+    (terms, now): (Terms, Timestamp),
 ) -> Result<Round, Error> {
-    let rules = rules::in_force(tx, seen.place).await?.require_readable()?;
-    let clocks = Clocks::of(&rules.rules());
+    let Terms { clocks, is_governed, owner } = terms;
     // Under the default rule, drafts do not expire.
-    let expires_at = (!rules.workflows.is_empty()).then(|| now.plus(minutes(clocks.expiry)));
+    let expires_at = is_governed.then(|| now.plus(minutes(clocks.expiry)));
     let (mut authors, mut roots) = (Vec::new(), BTreeSet::new());
     // A chunk whose round has ended can get another one: it was rejected and is approved all the same, its approval was
     // undone, or it can be merged again. Its editors do not approve that one, either.
@@ -257,7 +252,6 @@ async fn insert(
             authors.push(editor);
         }
     }
-    let owner = proposals::owner(tx, seen.place, seen.sandbox_id).await?;
     let people = People::on_gateway(&ctx.app().snapshot, seen.place.gateway.id);
     let known = authors.iter().chain(&owner).flat_map(|principal| people.known_roots(*principal));
     roots.extend(known.map(UserId::get));
