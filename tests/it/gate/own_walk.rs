@@ -434,6 +434,7 @@ async fn walk(sg: TestServer, generation: Generation, rules: Rules) {
         let what = format!("{generation} {name} {content} {rules:?}");
         assert_eq!(verdict, rules.expected(expected), "{what}");
     }
+    sg.operations_ended().await;
     scene.simulator.stop().await;
     spare.stop().await;
     sg.finish().await;

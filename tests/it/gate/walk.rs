@@ -251,6 +251,7 @@ async fn walk(sg: &TestServer, name: &'static str, generation: Generation, rules
         let changes = row.policy.as_ref().is_some_and(|guard| guard.change.is_some());
         assert!(!changes || decided.contains(method), "decide what the gate does with {method}");
     }
+    sg.operations_ended().await;
     scene.simulator.stop().await;
 }
 
