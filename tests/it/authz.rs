@@ -107,25 +107,33 @@ fn table_head(callers: &[(&'static str, Caller)]) -> String {
     format!("{:<64} {}\n", "method", names.join(" | "))
 }
 
+/// Calls a method. Returns its response in one word.
+async fn call(
+    caller: &Caller,
+    (path, streaming): (&'static str, StreamingMode),
+    bytes: &[u8],
+    to: &[(&'static str, &str)],
+) -> String {
+    cell(&caller.call_raw_within(STREAM_TIME, path, streaming, bytes.to_vec(), to).await)
+}
+
 /// Calls a method as each caller. Streams are open at the same time, since an accepted one is waited for.
-async fn cells(
+async fn call_as_each(
     callers: &[(&'static str, Caller)],
     (path, streaming): (&'static str, StreamingMode),
     bytes: &[u8],
     to: &[(&'static str, &str)],
 ) -> String {
-    let call = async |caller: &Caller| {
-        let answer = caller.call_raw_within(STREAM_TIME, path, streaming, bytes.to_vec(), to).await;
-        cell(&answer)
-    };
     let cells = match streaming {
         StreamingMode::Server | StreamingMode::Both => {
-            join_all(callers.iter().map(|(_, caller)| call(caller))).await
+            let calls =
+                callers.iter().map(|(_, caller)| call(caller, (path, streaming), bytes, to));
+            join_all(calls).await
         }
         StreamingMode::Unary | StreamingMode::Client => {
             let mut cells = Vec::new();
             for (_, caller) in callers {
-                cells.push(call(caller).await);
+                cells.push(call(caller, (path, streaming), bytes, to).await);
             }
             cells
         }
@@ -138,7 +146,7 @@ async fn own_table(sg: &TestServer, callers: &[(&'static str, Caller)]) -> Strin
     let mut table = table_head(callers);
     for method in METHODS {
         let bytes = request(&descriptors::OWN, method.request, "edge", "not a UUID");
-        let cells = cells(callers, (method.path, method.streaming), &bytes, &[]).await;
+        let cells = call_as_each(callers, (method.path, method.streaming), &bytes, &[]).await;
         // All callers share one address, so the failures of one must not slow down the next.
         if method.path.starts_with(LOGINS) {
             sg.app
@@ -164,7 +172,7 @@ async fn proxied_table(
     for row in rows {
         let bytes = request(descriptors, row.request, "", "");
         let to = [("x-shoreguard-gateway", gateway)];
-        let cells = cells(callers, (row.path, row.streaming), &bytes, &to).await;
+        let cells = call_as_each(callers, (row.path, row.streaming), &bytes, &to).await;
         writeln!(table, "{:<64} {cells}", row.path).unwrap();
     }
     table

@@ -57,26 +57,28 @@ mod a_write_whose_caller_disconnects_is_recorded_as_unknown {
     async fn leave(sg: TestServer, generation: Generation) {
         let gateway = start_simulator(generation).await;
         sg.register_gateway("edge", gateway.addr()).await;
-        let leave_both = async |method: &'static str| {
-            let mut raw = RawClient::connect(&sg).await;
-            gateway.script(method, Script::Hang, Times::All);
-            let head = raw.request(method, "edge").header("grpc-timeout", "1500m");
-            assert_eq!(raw.call(head, &[stop_request()]).await.code(), "4", "{method}");
-            assert_eq!(last_outcome(&sg, method, 1).await, (Unknown, 4), "{method}");
-
-            let (response, mut body) = raw.open(raw.request(method, "edge"));
-            body.send_data(stop_request(), true).unwrap();
-            wait_until("it is with the gateway", || async {
-                gateway.calls().get(&path(method)) == Some(&2)
-            })
-            .await;
-            drop((response, body));
-            assert_eq!(last_outcome(&sg, method, 2).await, (Unknown, 1), "{method}");
-        };
         let [first, second] = WRITES;
-        tokio::join!(leave_both(first), leave_both(second));
+        tokio::join!(leave_twice(&sg, &gateway, first), leave_twice(&sg, &gateway, second));
         gateway.stop().await;
         sg.finish().await;
+    }
+
+    /// Leaves a write by its deadline, and another one by disconnecting.
+    async fn leave_twice(sg: &TestServer, gateway: &Simulator, method: &'static str) {
+        let mut raw = RawClient::connect(sg).await;
+        gateway.script(method, Script::Hang, Times::All);
+        let head = raw.request(method, "edge").header("grpc-timeout", "1500m");
+        assert_eq!(raw.call(head, &[stop_request()]).await.code(), "4", "{method}");
+        assert_eq!(last_outcome(sg, method, 1).await, (Unknown, 4), "{method}");
+
+        let (response, mut body) = raw.open(raw.request(method, "edge"));
+        body.send_data(stop_request(), true).unwrap();
+        wait_until("it is with the gateway", || async {
+            gateway.calls().get(&path(method)) == Some(&2)
+        })
+        .await;
+        drop((response, body));
+        assert_eq!(last_outcome(sg, method, 2).await, (Unknown, 1), "{method}");
     }
 }
 

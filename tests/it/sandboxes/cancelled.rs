@@ -8,7 +8,7 @@ use super::*;
 use crate::support::dump;
 
 /// Advances the clock for longer than the time limit of canceled work that has nothing to undo, in steps that are
-/// shorter than the lease of an operation. After each step, the lease is renewed within a second.
+/// shorter than the lease of an operation. After each step, the lease is renewed.
 async fn pass_the_limit(sg: &TestServer) {
     for _ in 0..3 {
         let before = dump::table(&sg.app.db, "operations").await;
