@@ -208,7 +208,7 @@ fn dev_keeps_the_role_of_its_admin_and_refuses_a_key_that_others_can_read() {
     let _limit = start_time_limit();
     let data = tempfile::tempdir().unwrap();
     let file = data.path().join("admin-key");
-    // The key is that of an admin, also if its role was lowered.
+    // The key is that of an admin, even if its role was lowered.
     let first = start_dev(data.path());
     let lowered = r#"{"service_principal":"dev-admin","role":"ROLE_VIEWER","update_mask":"role"}"#;
     first.admin(&["UpdateServicePrincipal", lowered]);
