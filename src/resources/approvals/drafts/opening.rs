@@ -19,7 +19,7 @@ use crate::resources::write_intents::domain as write_intents;
 
 const DAY: Duration = Duration::from_hours(24);
 
-/// What the drafts of a sandbox have in opening.
+/// What the drafts of a sandbox have in common that are opened in one transaction.
 #[derive(Debug)]
 pub struct Opening {
     now: Timestamp,
