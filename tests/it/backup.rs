@@ -101,17 +101,21 @@ async fn audit_entries(caller: &Caller, action: &str) -> Vec<pb::AuditEntry> {
     caller.audit().list_audit_entries(request).await.unwrap().into_inner().audit_entries
 }
 
+/// Returns a character for each byte. A text is searched in a fraction of the time of bytes.
+fn characters(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| char::from(*byte)).collect()
+}
+
 /// Asserts that only the owner can read the files, and that none contains the master key.
 fn assert_private(folder: &Path, key_file: &Path) {
     assert_eq!(mode(folder), 0o700);
     let key = fs::read_to_string(key_file).unwrap();
-    let bytes = STANDARD.decode(key.trim()).unwrap();
+    let bytes = characters(&STANDARD.decode(key.trim()).unwrap());
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap()) {
         assert_eq!(mode(&entry.path()), 0o600, "{entry:?}");
-        let content = fs::read(entry.path()).unwrap();
-        let contains = |what: &[u8]| content.windows(what.len()).any(|part| part == what);
-        assert!(!contains(key.trim().as_bytes()) && !contains(&bytes), "{entry:?}");
+        let content = characters(&fs::read(entry.path()).unwrap());
+        assert!(!content.contains(key.trim()) && !content.contains(&bytes), "{entry:?}");
         names.push(entry.file_name().into_string().unwrap());
     }
     names.sort();

@@ -14,7 +14,6 @@ use crate::support::server::TestServer;
 use super::{Ended, command, run_to_end, start};
 
 sqlite_tests! {
-    a_policy_is_exported_changed_and_applied,
     a_change_under_a_workflow_is_a_vote,
     a_replacement_of_a_policy_that_has_changed_fails,
     an_addition_to_a_policy_that_has_changed_is_waited_for,
@@ -44,57 +43,59 @@ async fn policy(sg: &TestServer, arguments: &[&str]) -> Ended {
     run_to_end(sg, &sg.admin_key, &[&["policy"][..], arguments].concat()).await
 }
 
-async fn a_policy_is_exported_changed_and_applied(sg: TestServer) {
+each_generation! { sqlite_tests, GATEWAYS; a_policy_is_exported_changed_and_applied }
+
+async fn a_policy_is_exported_changed_and_applied(
+    sg: TestServer,
+    (name, generation): (&'static str, shoreguard_simulator::Generation),
+) {
     let folder = tempfile::tempdir().unwrap();
-    for (name, generation) in GATEWAYS {
-        let simulator = seeded(&sg, name, generation).await;
-        let place = format!("{name}/coder");
-        let exported = policy(&sg, &["export", &place]).await;
-        assert_eq!(exported.code, Some(0), "{exported:?}");
-        let file = write(&folder, &exported.stdout);
-        let file = file.to_str().unwrap();
+    let simulator = seeded(&sg, name, generation).await;
+    let place = format!("{name}/coder");
+    let exported = policy(&sg, &["export", &place]).await;
+    assert_eq!(exported.code, Some(0), "{exported:?}");
+    let file = write(&folder, &exported.stdout);
+    let file = file.to_str().unwrap();
 
-        let named = policy(&sg, &["diff", &place, "-f", file, "-o", "name"]).await;
-        assert_eq!(named.stdout, format!("{name}/default/coder\n"), "{named:?}");
+    let named = policy(&sg, &["diff", &place, "-f", file, "-o", "name"]).await;
+    assert_eq!(named.stdout, format!("{name}/default/coder\n"), "{named:?}");
 
-        // The document names its sandbox.
-        for same in [&["diff", "-f", file][..], &["diff", &place, "-f", file]] {
-            let same = policy(&sg, same).await;
-            assert_eq!(same.code, Some(0), "{same:?}");
-        }
-        let same = policy(&sg, &["apply", "-f", file, "--wait"]).await;
+    // The document names its sandbox.
+    for same in [&["diff", "-f", file][..], &["diff", &place, "-f", file]] {
+        let same = policy(&sg, same).await;
         assert_eq!(same.code, Some(0), "{same:?}");
-        assert_eq!(newest(&sg, name).await, 2);
-
-        let changed = exported.stdout.replace("host: api.github.com", "host: other.example");
-        assert_ne!(changed, exported.stdout);
-        write(&folder, &changed);
-        let drift = policy(&sg, &["diff", "-f", file]).await;
-        assert_eq!(drift.code, Some(1), "{drift:?}");
-        assert!(drift.stdout.contains("other.example"), "{drift:?}");
-        assert!(!drift.stdout.contains('\u{1b}'), "no color without a terminal");
-        let dry = policy(&sg, &["apply", "-f", file, "--dry-run"]).await;
-        assert_eq!(dry.code, Some(1), "{dry:?}");
-        assert!(dry.stdout.ends_with("would be written\n"), "{dry:?}");
-        assert_eq!(newest(&sg, name).await, 2);
-
-        let dry = policy(&sg, &["apply", "-f", file, "--dry-run", "-o", "name"]).await;
-        assert_eq!(dry.stdout, format!("{name}/default/coder\n"), "{dry:?}");
-
-        let from_input =
-            start(command(&sg, &sg.admin_key, &["policy", "apply", "-f", "-", "--wait"]));
-        let applied = from_input.finish(changed.as_bytes()).await;
-        assert_eq!(applied.code, Some(0), "{applied:?}");
-        let newest = get_version(&sg.admin(), name, 0).await.unwrap();
-        assert_eq!(newest.active_version, 3, "it is in force");
-        assert!(newest.yaml.contains("other.example"));
-        let same = policy(&sg, &["diff", "-f", file]).await;
-        assert_eq!(same.code, Some(0), "{same:?}");
-        let old = policy(&sg, &["export", &place, "--revision", "2", "-o", "json"]).await;
-        let old: serde_json::Value = serde_json::from_str(&old.stdout).unwrap();
-        assert_eq!(old["version"], 2, "{old}");
-        simulator.stop().await;
     }
+    let same = policy(&sg, &["apply", "-f", file, "--wait"]).await;
+    assert_eq!(same.code, Some(0), "{same:?}");
+    assert_eq!(newest(&sg, name).await, 2);
+
+    let changed = exported.stdout.replace("host: api.github.com", "host: other.example");
+    assert_ne!(changed, exported.stdout);
+    write(&folder, &changed);
+    let drift = policy(&sg, &["diff", "-f", file]).await;
+    assert_eq!(drift.code, Some(1), "{drift:?}");
+    assert!(drift.stdout.contains("other.example"), "{drift:?}");
+    assert!(!drift.stdout.contains('\u{1b}'), "no color without a terminal");
+    let dry = policy(&sg, &["apply", "-f", file, "--dry-run"]).await;
+    assert_eq!(dry.code, Some(1), "{dry:?}");
+    assert!(dry.stdout.ends_with("would be written\n"), "{dry:?}");
+    assert_eq!(newest(&sg, name).await, 2);
+
+    let dry = policy(&sg, &["apply", "-f", file, "--dry-run", "-o", "name"]).await;
+    assert_eq!(dry.stdout, format!("{name}/default/coder\n"), "{dry:?}");
+
+    let from_input = start(command(&sg, &sg.admin_key, &["policy", "apply", "-f", "-", "--wait"]));
+    let applied = from_input.finish(changed.as_bytes()).await;
+    assert_eq!(applied.code, Some(0), "{applied:?}");
+    let newest = get_version(&sg.admin(), name, 0).await.unwrap();
+    assert_eq!(newest.active_version, 3, "it is in force");
+    assert!(newest.yaml.contains("other.example"));
+    let same = policy(&sg, &["diff", "-f", file]).await;
+    assert_eq!(same.code, Some(0), "{same:?}");
+    let old = policy(&sg, &["export", &place, "--revision", "2", "-o", "json"]).await;
+    let old: serde_json::Value = serde_json::from_str(&old.stdout).unwrap();
+    assert_eq!(old["version"], 2, "{old}");
+    simulator.stop().await;
     sg.finish().await;
 }
 

@@ -223,8 +223,8 @@ impl Leader {
     }
 }
 
-/// Returns whether a process of a group still runs. A process that has ended does not count, although it is in the group
-/// until process 1 reaps it: that may take seconds.
+/// Returns whether a process of a group still runs. A process that has ended does not count, although it is in the
+/// group until process 1 reaps it: that may take seconds.
 fn is_running(group: Pid) -> bool {
     if test_kill_process_group(group).is_err() {
         return false;
