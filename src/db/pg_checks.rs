@@ -19,16 +19,16 @@ const ROUNDS: usize = 3;
 const PROCESS: &str = "SELECT pg_backend_pid()";
 const UTF8: &str = "UTF8";
 
-/// Checks the server behind a URL. Returns one of the connections that it has checked: to open another one would be
-/// more work than the checks.
+/// Checks the server behind a URL. Returns the two connections that it has checked: to open others would be more work
+/// than the checks.
 ///
 /// # Errors
 /// `Invalid` if it is unsuitable, `Unavailable` if it does not respond in time or accepts no writes.
-pub(super) async fn check_server(connector: &Connector) -> Result<RawConnection, Error> {
+pub(super) async fn check_server(connector: &Connector) -> Result<[RawConnection; 2], Error> {
     let opening = async { tokio::try_join!(connector.open_raw(), connector.open_raw()) };
-    let (mut one, two) =
+    let (mut one, mut two) =
         connector.within_time(Box::pin(opening)).await.map_err(|error| cannot_connect(&error))?;
-    let examined = connector.within_time(Box::pin(examine(&mut one, two))).await;
+    let examined = connector.within_time(Box::pin(examine(&mut one, &mut two))).await;
     let facts = examined.map_err(|error| cannot_connect(&error))?;
     let Some(ServerFacts { encodings, messages }) = facts else {
         let why = "leads to a connection pooler that changes the server connection of a client between transactions, \
@@ -51,7 +51,7 @@ pub(super) async fn check_server(connector: &Connector) -> Result<RawConnection,
              `lc_messages` of its role to `C`"
         );
     }
-    Ok(one)
+    Ok([one, two])
 }
 
 /// What the checks need to know of a server.
@@ -62,14 +62,13 @@ struct ServerFacts {
     messages: String,
 }
 
-/// Examines a server with two connections, of which the second ends afterwards.
-/// Returns `None` if a pooler shares server connections between clients.
+/// Examines a server with two connections. Returns `None` if a pooler shares server connections between clients.
 async fn examine(
     one: &mut RawConnection,
-    two: RawConnection,
+    two: &mut RawConnection,
 ) -> ConnectionResult<Option<ServerFacts>> {
     let ((one, one_socket), (two, two_socket)) = (one, two);
-    let (one, two): (&Client, &Client) = (one, &two);
+    let (one, two): (&Client, &Client) = (one, two);
     let examining = async {
         // Some poolers keep the server connection of a client that has changed a setting, so it is changed first.
         for client in [one, two] {

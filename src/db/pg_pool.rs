@@ -4,6 +4,7 @@
 //! - a connection that was closed, or that has an open transaction, is not handed out;
 //! - a connection whose last check is older than [`CHECK_AFTER`] is checked before it is handed out: its server
 //!   responds, is the primary, and accepts writes. A failover that leaves connections open is noticed this way;
+//! - a pool can begin with a connection that was opened before it, for its first caller;
 //! - if one check fails, all older connections of both pools are replaced, so that the pools recover within seconds and
 //!   not after one timeout for each connection.
 
@@ -53,6 +54,8 @@ pub(super) struct PgManager {
     connector: Connector,
     purpose: ConnectionUse,
     distrusted: Arc<DistrustedUntil>,
+    /// A connection that was opened before the pool and is not used yet.
+    first: Mutex<Option<PgSession>>,
 }
 
 /// A connection in a pool.
@@ -65,15 +68,25 @@ pub(super) struct PgSession {
     checked_at: Instant,
 }
 
+impl PgSession {
+    /// A connection that was checked now, and was opened after `opened_at`.
+    pub(super) fn new(conn: PgConn, opened_at: Instant) -> Self {
+        let now = Instant::now();
+        Self { conn, opened_at, connected_at: now, checked_at: now }
+    }
+}
+
 impl Manager for PgManager {
     type Type = PgSession;
     type Error = ConnectionError;
 
     async fn create(&self) -> Result<PgSession, ConnectionError> {
+        if let Some(first) = self.take_first() {
+            return Ok(first);
+        }
         let opened_at = Instant::now();
         let conn = Box::pin(self.connector.connect(self.purpose)).await?;
-        let connected_at = Instant::now();
-        Ok(PgSession { conn, opened_at, connected_at, checked_at: connected_at })
+        Ok(PgSession::new(conn, opened_at))
     }
 
     async fn recycle(
@@ -81,7 +94,7 @@ impl Manager for PgManager {
         session: &mut PgSession,
         _metrics: &Metrics,
     ) -> RecycleResult<ConnectionError> {
-        if session.conn.is_broken() || self.distrusted.covers(session.opened_at) {
+        if self.is_unusable(session) {
             return Err(RecycleError::message("closed, or older than a failure"));
         }
         if session.checked_at.elapsed() < CHECK_AFTER {
@@ -103,6 +116,21 @@ impl Manager for PgManager {
     }
 }
 
+impl PgManager {
+    /// Returns the connection that was opened before the pool. Returns `None` if it was already taken, or if it would
+    /// have to be checked.
+    fn take_first(&self) -> Option<PgSession> {
+        let mut first = self.first.lock().take()?;
+        let is_checked = first.checked_at.elapsed() < CHECK_AFTER;
+        (is_checked && !self.is_unusable(&mut first)).then_some(first)
+    }
+
+    /// Returns whether a connection is known to be unusable.
+    fn is_unusable(&self, session: &mut PgSession) -> bool {
+        session.conn.is_broken() || self.distrusted.covers(session.opened_at)
+    }
+}
+
 /// Asks the server whether the connection can still be used. A reader is read-only by its own setting, so only its
 /// server is checked.
 async fn is_usable(conn: &mut PgConn, purpose: ConnectionUse) -> QueryResult<bool> {
@@ -115,17 +143,19 @@ async fn is_usable(conn: &mut PgConn, purpose: ConnectionUse) -> QueryResult<boo
     diesel::select(diesel::dsl::sql::<Bool>(condition)).get_result(conn).await
 }
 
-/// Creates a pool; its connections are opened when they are needed. The connection used last is handed out first: it
+/// Creates a pool of connections for a use, of which there are at most `size`. They are opened when they are needed,
+/// except for `first`. The connection used last is handed out first: it
 /// has prepared what callers repeat, and the caches of its process are warm.
 pub(super) fn create(
     connector: &Connector,
     distrusted: &Arc<DistrustedUntil>,
     options: &DbOptions,
-    purpose: ConnectionUse,
-    size: usize,
+    (purpose, size): (ConnectionUse, usize),
+    first: Option<PgSession>,
 ) -> Result<PgPool, Error> {
     let (connector, distrusted) = (connector.clone(), Arc::clone(distrusted));
-    Pool::builder(PgManager { connector, purpose, distrusted })
+    let first = Mutex::new(first);
+    Pool::builder(PgManager { connector, purpose, distrusted, first })
         .max_size(size.max(1))
         .queue_mode(QueueMode::Lifo)
         .wait_timeout(Some(options.pool_wait))

@@ -7,11 +7,13 @@
 //! - a server that vanishes without closing its connections is noticed within [`TCP_USER_TIMEOUT`] and a keepalive;
 //! - reader connections cannot write;
 //! - a server or pooler that is unsuitable is refused before anything is changed (`pg_checks`);
-//! - migrations run on their own connection, under an advisory lock, so that replicas can start together.
+//! - migrations run under an advisory lock, so that replicas can start together;
+//! - a start opens no connection that it closes again: those of the checks are the first of the pools. One that has
+//!   changed the schema is closed.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, SimpleAsyncConnection};
@@ -21,7 +23,7 @@ use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Connection, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::pg_pool::{self, DistrustedUntil};
+use super::pg_pool::{self, DistrustedUntil, PgSession};
 use super::{DbOptions, PgConn, Pools, migrations, pg_checks};
 use crate::config::PostgresUrl;
 use crate::error::{Error, Reason, error_chain};
@@ -84,13 +86,19 @@ pub(super) async fn open(url: PostgresUrl, options: &DbOptions) -> Result<Pools,
         idle_in_transaction_timeout_ms: options.idle_in_transaction_timeout.as_millis(),
         connect_timeout: options.connect_timeout,
     };
-    let checked = Box::pin(pg_checks::check_server(&connector)).await?;
-    migrate(&connector, checked).await?;
+    let opened_at = Instant::now();
+    let [one, two] = Box::pin(pg_checks::check_server(&connector)).await?;
+    let preparing = connector.within_time(connector.prepare(two, ConnectionUse::Read));
+    let reader = preparing.await.map_err(|error| cannot_connect(&error))?;
+    let reader = Some(PgSession::new(reader, opened_at));
+    let writer = migrate(&connector, one).await?.map(|conn| PgSession::new(conn, opened_at));
     let distrusted = Arc::new(DistrustedUntil::default());
-    let pool = |purpose, size| pg_pool::create(&connector, &distrusted, options, purpose, size);
+    let pool = |purpose, size, first| {
+        pg_pool::create(&connector, &distrusted, options, (purpose, size), first)
+    };
     Ok(Pools::Pg {
-        readers: pool(ConnectionUse::Read, options.readers)?,
-        writers: pool(ConnectionUse::Write, options.writers)?,
+        readers: pool(ConnectionUse::Read, options.readers, reader)?,
+        writers: pool(ConnectionUse::Write, options.writers, writer)?,
     })
 }
 
@@ -100,12 +108,21 @@ fn attempt_timeout(config: &tokio_postgres::Config, total: Duration) -> Duration
     total / u32::try_from(hosts).unwrap_or(u32::MAX).saturating_add(1)
 }
 
-async fn migrate(connector: &Connector, checked: RawConnection) -> Result<(), Error> {
+/// Runs the migrations on a connection. Returns it as one that writes, or `None` if it has changed the schema: a
+/// migration could have left settings of its session.
+async fn migrate(connector: &Connector, checked: RawConnection) -> Result<Option<PgConn>, Error> {
     let preparing = connector.within_time(connector.prepare(checked, ConnectionUse::Migrate));
     let mut conn = preparing.await.map_err(|error| cannot_connect(&error))?;
-    // Held until this connection closes.
+    // Held until it is released below, or this connection closes.
     conn.batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})")).await?;
-    migrations::run(&mut AsyncMigrationHarness::new(conn), migrations::POSTGRES)
+    let mut harness = AsyncMigrationHarness::new(conn);
+    if migrations::run(&mut harness, migrations::POSTGRES)? > 0 {
+        return Ok(None);
+    }
+    let mut conn = harness.into_inner();
+    let settings = connector.settings(ConnectionUse::Write);
+    conn.batch_execute(&format!("SELECT pg_advisory_unlock({MIGRATION_LOCK}); {settings}")).await?;
+    Ok(Some(conn))
 }
 
 /// Returns the error of a start without a connection.

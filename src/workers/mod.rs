@@ -4,7 +4,7 @@
 //! - one holder at a time: a worker holds a [`leases::Lease`] and proves it inside the transaction that it writes in;
 //! - a job whose lease another replica holds tries again when that lease expires, not at its next interval;
 //! - a tick is idempotent and bounded, and returns whether there is more work;
-//! - on PostgreSQL, few jobs acquire or release a lease at the same time (`turns`);
+//! - on PostgreSQL, few jobs acquire a lease and run their first tick, or release a lease, at the same time (`turns`);
 //! - a stopping process completes the current tick, releases its leases and starts no other tick.
 
 pub mod disk;
@@ -182,11 +182,10 @@ async fn try_tick(
     held_lease: &mut Option<Lease>,
 ) -> Result<Attempt, Error> {
     let app = ctx.app();
+    let mut turn = None;
     if worker.lease && held_lease.is_none() {
-        let turn = turns::lease_turn(app).await;
-        let attempt = leases::try_acquire(&app.db, worker.name, &app.replica, LEASE_TTL).await?;
-        drop(turn);
-        match attempt {
+        turn = turns::lease_turn(app).await;
+        match leases::try_acquire(&app.db, worker.name, &app.replica, LEASE_TTL).await? {
             Acquisition::Acquired(lease) => *held_lease = Some(lease),
             Acquisition::Held(expires_in) => return Ok(Attempt::Held(expires_in)),
         }
@@ -199,7 +198,7 @@ async fn try_tick(
             // transaction.
             let (answer, still_held) = {
                 let tick = catch_panic((worker.tick)(ctx, Some(&lease)));
-                with_renewal(app, &lease, tick).await
+                with_renewal(app, &lease, turns::in_turn(turn, tick)).await
             };
             *held_lease = still_held.then_some(lease);
             answer

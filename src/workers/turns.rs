@@ -1,11 +1,12 @@
 //! Turns to acquire and to release leases on PostgreSQL. When a process starts, all jobs need their leases at once, and
-//! when it stops, all of them release theirs.
+//! run for the first time. When it stops, all of them release theirs.
 //!
 //! Invariants
 //! - the jobs together need few connections to the database then. A pool opens a connection for each caller that finds
 //!   none, and a connection that is opened for one statement costs more than the statement;
-//! - a database that does not respond delays no job by more than [`WAIT_MAX`].
+//! - a database that does not respond, or a tick that takes long, delays no job by more than [`WAIT_MAX`].
 
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -17,6 +18,8 @@ use crate::db::Engine;
 const TURNS: usize = 2;
 /// Time that a job waits for its turn.
 const WAIT_MAX: Duration = Duration::from_secs(1);
+/// Time for which a tick keeps the turn: far more than one needs that only finds nothing to do.
+const TICK_MAX: Duration = Duration::from_millis(100);
 
 /// The turns of the jobs of this process.
 #[derive(Debug)]
@@ -43,10 +46,24 @@ pub(super) async fn lease_turn(app: &App) -> Option<SemaphorePermit<'_>> {
     }
 }
 
+/// Runs the first tick of a job in the turn in which it has acquired its lease. A tick that takes longer, such as one
+/// that calls gateways, continues without the turn.
+pub(super) async fn in_turn<T>(
+    turn: Option<SemaphorePermit<'_>>,
+    tick: impl Future<Output = T>,
+) -> T {
+    let mut tick = pin!(tick);
+    if turn.is_some()
+        && let Ok(done) = tokio::time::timeout(TICK_MAX, &mut tick).await
+    {
+        return done;
+    }
+    drop(turn);
+    tick.await
+}
+
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
-
     use futures_util::FutureExt;
 
     use super::*;
@@ -62,5 +79,15 @@ mod tests {
         assert!(next.as_mut().now_or_never().is_none());
         drop(held.pop());
         assert!(next.await.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_tick_ends_in_its_turn_or_continues_without_it() {
+        let turns = LeaseTurns::default();
+        let held = turns.wait().await;
+        assert_eq!(in_turn(held, async { turns.0.available_permits() }).await, TURNS - 1);
+        let held = turns.wait().await;
+        let all = u32::try_from(TURNS).unwrap();
+        assert!(in_turn(held, turns.0.acquire_many(all)).await.is_ok());
     }
 }

@@ -259,8 +259,8 @@ fn build_config(database: &str, data: &std::path::Path, tune: ConfigChange) -> C
         drain_seconds = 5
         [database]
         url = "{database}"
-        readers = 4
-        pool_size = 6
+        readers = 2
+        pool_size = 4
         acquire_timeout_seconds = 60
         statement_timeout_seconds = 120
         idle_in_transaction_timeout_seconds = 120
