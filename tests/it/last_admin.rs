@@ -2,8 +2,10 @@
 //! on two.
 
 use diesel_async::RunQueryDsl;
+use shoreguard::app::App;
 use shoreguard::db::{Engine, on_conn};
 use shoreguard::error::Error;
+use shoreguard::feed;
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::users::store;
 use tokio::sync::oneshot;
@@ -69,7 +71,8 @@ async fn any(sg: &TestServer) -> bool {
 }
 
 /// Waits until the server that the caller uses accepts its credential.
-async fn known(caller: &Caller) {
+async fn known(app: &App, caller: &Caller) {
+    feed::refresh(app).await.unwrap();
     let who = pb::GetCurrentIdentityRequest {};
     let accepted = || async { caller.auth().get_current_identity(who).await.is_ok() };
     eventually("the credential is accepted", accepted).await;
@@ -108,15 +111,15 @@ async fn remove_both(
 }
 
 /// Removes both admins at once, the first one in this way and the second one in any: as each other, and as two service
-/// principals, which stay admins. The second removal of each pair is made through `there`.
-async fn race(sg: &TestServer, first: Way, there: &Caller) {
+/// principals, which stay admins. The second removal of each pair is made through `there`, a caller of `app`.
+async fn race(sg: &TestServer, first: Way, app: &App, there: &Caller) {
     let key = sg.admin().create_key("second", pb::Role::Admin).await;
     let programs = [sg.admin(), Caller { bearer: Bearer(Some(key)), ..there.clone() }];
-    known(&programs[1]).await;
+    known(app, &programs[1]).await;
     for pair in WAYS.map(|second| [first, second]) {
         let (ana, ben) = two_admins(sg).await;
         let admins = [sg.with_token(&ana), Caller { bearer: Bearer(Some(ben)), ..there.clone() }];
-        known(&admins[1]).await;
+        known(app, &admins[1]).await;
         let refused = remove_but_one(sg, admins.each_ref(), pair).await;
         // The other admin has lost its rights, or there would be no admin without it.
         let reasons = ["LAST_ADMIN", "ROLE_TOO_LOW", "CREDENTIAL_INVALID"];
@@ -178,22 +181,22 @@ async fn the_last_active_admin_cannot_be_removed_in_any_way(sg: TestServer) {
 }
 
 async fn a_demotion_and_the_removal_of_another_admin_leave_one_admin(sg: TestServer) {
-    race(&sg, Way::Demote, &sg.anonymous()).await;
+    race(&sg, Way::Demote, &sg.app, &sg.anonymous()).await;
     sg.finish().await;
 }
 
 async fn a_deactivation_and_the_removal_of_another_admin_leave_one_admin(sg: TestServer) {
-    race(&sg, Way::Deactivate, &sg.anonymous()).await;
+    race(&sg, Way::Deactivate, &sg.app, &sg.anonymous()).await;
     sg.finish().await;
 }
 
 async fn a_reset_and_the_removal_of_another_admin_leave_one_admin(sg: TestServer) {
-    race(&sg, Way::Reset, &sg.anonymous()).await;
+    race(&sg, Way::Reset, &sg.app, &sg.anonymous()).await;
     sg.finish().await;
 }
 
 async fn a_deletion_and_the_removal_of_another_admin_leave_one_admin(sg: TestServer) {
-    race(&sg, Way::Delete, &sg.anonymous()).await;
+    race(&sg, Way::Delete, &sg.app, &sg.anonymous()).await;
     sg.finish().await;
 }
 
@@ -205,7 +208,7 @@ fn race_on_two_replicas(first: Way) {
             let (app, running) = sg.start_replica().await;
             let channel = Endpoint::new(format!("http://{}", running.address())).unwrap();
             let there = Caller { channel: channel.connect_lazy(), bearer: Bearer(None) };
-            race(&sg, first, &there).await;
+            race(&sg, first, &app, &there).await;
             app.stop.cancel();
             running.stopped().await;
             app.drain().await;

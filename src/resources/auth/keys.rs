@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::store;
 use crate::access::authn::token::TokenKind;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::db::Db;
 use crate::error::{Error, Reason};
 use crate::seal::{Aad, KEY_BYTES, MasterKeys, fill_random};
@@ -46,21 +46,10 @@ async fn load_keys(
     purpose: &'static str,
     new_id: Uuid,
 ) -> Result<Vec<(String, Vec<u8>)>, Error> {
-    let now = clock.now();
-    let rows = db
-        .transaction(async |conn| {
-            let rows = store::keys(conn, purpose).await?;
-            if !rows.is_empty() {
-                return Ok(rows);
-            }
-            let mut secret = [0; KEY_BYTES];
-            fill_random(&mut secret)?;
-            let key_id = new_id.to_string();
-            let sealed = master.seal(&aad(purpose, &key_id), &secret)?;
-            store::insert_key(conn, purpose, &key_id, &sealed, now).await?;
-            Ok(vec![(key_id, sealed)])
-        })
-        .await?;
+    let mut rows = store::keys(&mut db.read().await?, purpose).await?;
+    if rows.is_empty() {
+        rows = generate_key(db, master, clock.now(), purpose, new_id).await?;
+    }
     let open = |(key_id, sealed): (String, Vec<u8>)| {
         let opened = master.open(&aad(purpose, &key_id), &sealed).map_err(|_| {
             let why = "the database was sealed under another master key";
@@ -69,4 +58,28 @@ async fn load_keys(
         Ok((key_id, opened.to_vec()))
     };
     rows.into_iter().map(open).collect()
+}
+
+/// Generates the first key of a purpose, unless another replica does so meanwhile. Returns the stored keys.
+async fn generate_key(
+    db: &Db,
+    master: &MasterKeys,
+    now: Timestamp,
+    purpose: &'static str,
+    new_id: Uuid,
+) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    db.transaction(async |conn| {
+        store::lock_keys(conn).await?;
+        let rows = store::keys(conn, purpose).await?;
+        if !rows.is_empty() {
+            return Ok(rows);
+        }
+        let mut secret = [0; KEY_BYTES];
+        fill_random(&mut secret)?;
+        let key_id = new_id.to_string();
+        let sealed = master.seal(&aad(purpose, &key_id), &secret)?;
+        store::insert_key(conn, purpose, &key_id, &sealed, now).await?;
+        Ok(vec![(key_id, sealed)])
+    })
+    .await
 }

@@ -12,10 +12,13 @@ use crate::error::Error;
 /// the first key.
 const KEYS_LOCK: i64 = 0x5348_4f52_454b_4559;
 
-/// Returns key id and sealed secret of each key of a purpose that is not retired, newest first. Must run in a
-/// transaction, and blocks other callers until that ends.
+/// Blocks other callers that generate keys until the end of the transaction.
+pub async fn lock_keys(conn: &mut Conn) -> Result<(), Error> {
+    conn.advisory_lock(KEYS_LOCK).await
+}
+
+/// Returns key id and sealed secret of each key of a purpose that is not retired, newest first.
 pub async fn keys(conn: &mut Conn, purpose: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
-    conn.advisory_lock(KEYS_LOCK).await?;
     let rows = on_conn!(conn, |c| signing_keys::table
         .filter(signing_keys::purpose.eq(purpose).and(signing_keys::retired_at.is_null()))
         .select((signing_keys::key_id, signing_keys::sealed))

@@ -30,9 +30,10 @@ use std::time::{Duration, Instant};
 use shoreguard::db::{Db, DbOptions, Engine};
 use tempfile::TempDir;
 
-/// The data does not outlive the tests, so no write waits for the disk.
-const POSTGRES_SETTINGS: &str =
-    "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c autovacuum=off";
+/// The data does not outlive the tests, so no write waits for the disk. The tables are small, so no query gains by
+/// compilation or by parallel workers.
+const POSTGRES_SETTINGS: &str = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c autovacuum=off \
+     -c wal_level=minimal -c max_wal_senders=0 -c jit=off -c max_parallel_workers_per_gather=0";
 
 /// Free space that the databases of the tests need at most.
 const DATABASE_BYTES_MAX: u64 = 4 << 30;
