@@ -53,7 +53,7 @@ fn database_folder() -> &'static Path {
 }
 
 /// Shortest and longest time between two polls of a condition.
-const PAUSE: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(25)];
+const PAUSE: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(100)];
 
 /// Waits before a condition is polled again. Without it, a polling loop would use a whole core.
 pub(crate) async fn pause() {
