@@ -44,7 +44,7 @@ use crate::secret::Secret;
 use crate::server::reload::{self, ListenerState};
 use crate::templates::{self, Templates};
 use crate::workers::keyed::{self, Keyed};
-use crate::workers::{self, LeaseTurns, Worker, disk};
+use crate::workers::{self, LeaseBatches, TickTurns, Worker, disk};
 
 /// All background jobs.
 pub const WORKERS: &[Worker] = &[
@@ -116,7 +116,8 @@ fn build_parts(config: &Config, master: &MasterKeys) -> Result<Parts, Error> {
         .with(RulesCheck::default())
         .with(ListenerState::default())
         .with(Outbound::from_config(config)?)
-        .with(LeaseTurns::default())
+        .with(LeaseBatches::default())
+        .with(TickTurns::default())
         .with(LoginKey(master.seal_key("oidc login")))
         .with(LocalOperations::default())
         .with(PinsRead::default())

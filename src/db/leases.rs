@@ -142,16 +142,14 @@ async fn insert(
     owner: &str,
     until: Timestamp,
 ) -> Result<Option<i64>, Error> {
-    let inserted = on_conn!(conn, |c| diesel::insert_into(leases::table)
-        .values((
-            leases::name.eq(name),
-            leases::owner.eq(owner),
-            leases::fence.eq(FIRST_FENCE),
-            leases::expires_at.eq(until),
-        ))
-        .on_conflict_do_nothing()
-        .execute(c)
-        .await)?;
+    let values = (
+        leases::name.eq(name),
+        leases::owner.eq(owner),
+        leases::fence.eq(FIRST_FENCE),
+        leases::expires_at.eq(until),
+    );
+    let insert = diesel::insert_into(leases::table).values(values).on_conflict_do_nothing();
+    let inserted = on_conn!(conn, |c| cached(insert).execute(c).await)?;
     Ok((inserted == 1).then_some(FIRST_FENCE))
 }
 

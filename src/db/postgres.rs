@@ -8,8 +8,8 @@
 //! - reader connections cannot write;
 //! - a server or pooler that is unsuitable is refused before anything is changed (`pg_checks`);
 //! - migrations run under an advisory lock, so that replicas can start together;
-//! - a start opens no connection that it closes again: those of the checks are the first of the pools. One that has
-//!   changed the schema is closed.
+//! - a start opens no connection that it closes again: those of the checks are the first of the pools. A connection is
+//!   closed only if it has changed the schema.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -108,8 +108,8 @@ fn attempt_timeout(config: &tokio_postgres::Config, total: Duration) -> Duration
     total / u32::try_from(hosts).unwrap_or(u32::MAX).saturating_add(1)
 }
 
-/// Runs the migrations on a connection. Returns it as one that writes, or `None` if it has changed the schema: a
-/// migration could have left settings of its session.
+/// Runs the migrations on a connection. Returns it with the settings of a writer. Returns `None` if it has changed the
+/// schema, since a migration could have left settings of its session.
 async fn migrate(connector: &Connector, checked: RawConnection) -> Result<Option<PgConn>, Error> {
     let preparing = connector.within_time(connector.prepare(checked, ConnectionUse::Migrate));
     let mut conn = preparing.await.map_err(|error| cannot_connect(&error))?;

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
@@ -51,6 +52,8 @@ pub struct Keyed {
     pub kind: &'static str,
     /// Interval at which the keys are read, at most that of renewals.
     pub look_every: Duration,
+    /// Notification that reads the keys early.
+    pub wake: Option<fn(&App) -> &Notify>,
     /// The keys.
     pub keys: KeySource,
     /// The task of a key. If it ends, it is started again at the next renewal.
@@ -260,9 +263,17 @@ async fn run(app: Arc<App>, keyed: Keyed) {
                 RETRY_AFTER
             }
         };
-        stop.run_until_cancelled(tokio::time::sleep(rest)).await;
+        stop.run_until_cancelled(rest_or_wake(&runner.app, &keyed, rest)).await;
     }
     runner.stop().await;
+}
+
+async fn rest_or_wake(app: &App, keyed: &Keyed, rest: Duration) {
+    let Some(wake) = keyed.wake else { return tokio::time::sleep(rest).await };
+    tokio::select! {
+        () = tokio::time::sleep(rest) => {}
+        () = wake(app).notified() => {}
+    }
 }
 
 impl Runner {

@@ -4,9 +4,11 @@
 //! - one holder at a time: a worker holds a [`leases::Lease`] and proves it inside the transaction that it writes in;
 //! - a job whose lease another replica holds tries again when that lease expires, not at its next interval;
 //! - a tick is idempotent and bounded, and returns whether there is more work;
-//! - on PostgreSQL, few jobs acquire a lease and run their first tick, or release a lease, at the same time (`turns`);
+//! - the jobs of a process acquire their leases together, and release them together (`batches`);
+//! - on PostgreSQL, jobs run their first ticks one after the other (`turns`);
 //! - a stopping process completes the current tick, releases its leases and starts no other tick.
 
+mod batches;
 pub mod disk;
 pub mod keyed;
 mod running;
@@ -30,7 +32,8 @@ use crate::db::leases::{self, Acquisition, Lease};
 use crate::error::Error;
 use crate::telemetry::metrics::{WORKER_TICK, WORKER_TICKS};
 
-pub use self::turns::LeaseTurns;
+pub use self::batches::LeaseBatches;
+pub use self::turns::TickTurns;
 
 /// How long a lease is valid without renewal, which is how long a job is paused after its replica has crashed.
 const LEASE_TTL: Duration = Duration::from_secs(30);
@@ -169,8 +172,7 @@ async fn run(app: Arc<App>, worker: Worker) {
         }
     }
     let Some(lease) = held_lease else { return };
-    let _turn = turns::lease_turn(&app).await;
-    if let Err(error) = leases::release(&app.db, lease).await {
+    if let Err(error) = batches::release(&app, lease).await {
         debug!(error = &error as &dyn std::error::Error, "a lease was not released");
     }
 }
@@ -184,11 +186,11 @@ async fn try_tick(
     let app = ctx.app();
     let mut turn = None;
     if worker.lease && held_lease.is_none() {
-        turn = turns::lease_turn(app).await;
-        match leases::try_acquire(&app.db, worker.name, &app.replica, LEASE_TTL).await? {
+        match batches::acquire(app, worker.name, LEASE_TTL).await? {
             Acquisition::Acquired(lease) => *held_lease = Some(lease),
             Acquisition::Held(expires_in) => return Ok(Attempt::Held(expires_in)),
         }
+        turn = turns::tick_turn(app).await;
     }
     let started_at = Instant::now();
     let tick = match held_lease.take() {

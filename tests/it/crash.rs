@@ -147,7 +147,7 @@ pub(crate) fn write_config(folder: &Path, place: &DbLocation) -> PathBuf {
     let text = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\ndata_dir = \"{}\"\n\
          [telemetry]\nlog_format = \"json\"\nlog_level = \"info\"\nmetrics_listen = \"127.0.0.1:0\"\n\
-         [database]\nurl = \"{}\"\nacquire_timeout_seconds = 60\nreaders = 2\npool_size = 4\n\
+         [database]\nurl = \"{}\"\nacquire_timeout_seconds = 60\nreaders = 2\npool_size = 5\n\
          [keys]\nmaster_key = \"{}\"\n[gateways]\nallowed_networks = [\"127.0.0.0/8\"]\n\
          {CHEAP_HASHES}",
         folder.join("data").display(),

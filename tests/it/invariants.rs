@@ -9,9 +9,9 @@ use shoreguard::db::Engine;
 use shoreguard::db::types::ApprovalRoundId;
 use shoreguard::pb::v0_1::openshell::v1 as new;
 use shoreguard::pb::v1 as pb;
-use shoreguard::resources::approvals::RoundState;
 use shoreguard::resources::approvals::apply::DISPATCH;
 use shoreguard::resources::approvals::worker::CLOCK;
+use shoreguard::resources::approvals::{self, RoundState};
 use shoreguard::workers;
 use shoreguard_simulator::{Generation, Script, Times};
 use tonic::Code;
@@ -68,6 +68,7 @@ async fn g06_a_vote_is_not_cleared_before_the_gateway_has_answered(
     for attempts in 1..=2 {
         eventually("an attempt has failed", || async {
             sg.app.clock.advance(Duration::from_secs(1));
+            approvals::wake(&sg.app);
             let found = round(&sg.app, ApprovalRoundId(id)).await;
             found.progress.attempts >= attempts && found.state == RoundState::Approved
         })

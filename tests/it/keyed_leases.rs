@@ -17,6 +17,7 @@ const KIND: &str = "test";
 const PROBED: Keyed = Keyed {
     kind: KIND,
     look_every: Duration::from_millis(10),
+    wake: None,
     keys: |ctx| Box::pin(async move { Ok(probe(&ctx.app().replica, |probe| probe.keys.clone())) }),
     run: |task| Box::pin(run_until_dropped(task)),
     end_within: Duration::ZERO,

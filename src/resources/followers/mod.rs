@@ -59,6 +59,7 @@ const SINGLE_PASS_TTL: Duration = Duration::from_mins(1);
 pub const FOLLOWERS: Keyed = Keyed {
     kind: KIND,
     look_every: Duration::from_secs(1),
+    wake: None,
     keys: |ctx| Box::pin(async move { Ok(gateways(ctx.app())) }),
     run: |task| Box::pin(follow(task)),
     end_within: Duration::ZERO,

@@ -1,5 +1,6 @@
 //! Votes: who counts, what is decided, and what is shown.
 
+use futures_util::future::join_all;
 use shoreguard::governance::VoterSet;
 use shoreguard::pb::v1 as pb;
 use shoreguard::pb::v1::VoteDecision::{Approve, Reject, Withdraw};
@@ -19,6 +20,8 @@ use crate::support::server::{TestServer, reason};
 
 /// Voters who vote at once.
 const CROWD: usize = 50;
+/// Voters who are created at once: their calls share transactions of the audit log.
+const HIRED_AT_ONCE: usize = 10;
 
 server_tests! {
     two_and_one_needs_three_people,
@@ -171,9 +174,11 @@ async fn everything_reviewed_is_visible(sg: TestServer) {
 /// Lets many operators approve at once. Returns the outcome for each.
 async fn approve_at_once(sg: &TestServer, id: i64) -> Vec<Result<(), Status>> {
     let digest = sg.admin().approval(id).await.approval.unwrap().digest;
-    let mut keys = Vec::new();
-    for n in 0..CROWD {
-        keys.push(sg.admin().create_key(&format!("voter-{n}"), pb::Role::Operator).await);
+    let (admin, mut keys) = (sg.admin(), Vec::new());
+    let names: Vec<String> = (0..CROWD).map(|n| format!("voter-{n}")).collect();
+    for names in names.chunks(HIRED_AT_ONCE) {
+        let hiring = names.iter().map(|name| admin.create_key(name, pb::Role::Operator));
+        keys.extend(join_all(hiring).await);
     }
     let mut votes = JoinSet::new();
     for key in keys {

@@ -20,7 +20,7 @@ use tokio::sync::OnceCell;
 use super::{open_round, revisions, writes};
 use crate::commands::ChildProcess;
 use crate::crash::{ServerProcess, serve_command, start_by, start_server, write_config};
-use crate::support::server::{Caller, build, config};
+use crate::support::server::{Bearer, Caller, build, config, with_server};
 use crate::support::work::OperationSpec;
 use crate::support::{DbLocation, eventually, limit};
 
@@ -67,8 +67,8 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    /// Registers the gateway by a server that then stops. Returns `None` if this host has no PostgreSQL server
-    /// programs.
+    /// Registers the gateway by a server of this process, which then stops. Returns `None` if this host has no
+    /// PostgreSQL server programs.
     pub(super) async fn start(engine: Engine, generation: Generation) -> Option<Self> {
         let started = Self::start_with(engine, generation, async |_: &Caller| {}).await;
         started.map(|(scene, ())| scene)
@@ -82,20 +82,24 @@ impl Scene {
     ) -> Option<(Self, T)> {
         let (place, key) = DbLocation::with_admin(engine).await?;
         let folder = tempfile::tempdir().unwrap();
+        let in_process = config(&place, folder.path(), |_| {});
         let config = write_config(folder.path(), &place);
         let simulator = Simulator::start(SimulatorOptions::new(generation)).await.unwrap();
         simulator.seed_demo().unwrap();
-        let scene = Self { place, simulator, folder, config, key, opened: OnceCell::new() };
-        let first = scene.serve().await;
         let register = pb::RegisterGatewayRequest {
             name: "edge".into(),
-            endpoint: scene.simulator.addr().to_string(),
+            endpoint: simulator.addr().to_string(),
             scheme: pb::GatewayScheme::Http.into(),
             ..Default::default()
         };
-        first.caller.gateways().register_gateway(register).await.unwrap();
-        let prepared = prepare(&first.caller).await;
-        drop(first);
+        let bearer = Bearer(Some(key.clone()));
+        let prepared = Box::pin(with_server(in_process, async |_, anonymous| {
+            let caller = Caller { bearer, ..anonymous };
+            caller.gateways().register_gateway(register).await.unwrap();
+            prepare(&caller).await
+        }))
+        .await;
+        let scene = Self { place, simulator, folder, config, key, opened: OnceCell::new() };
         Some((scene, prepared))
     }
 

@@ -23,6 +23,8 @@ use crate::support::{dump, eventually};
 
 /// Time before a deadline, in which a busy machine asks the gateway twice.
 const SLACK: Duration = Duration::from_secs(15);
+/// Pause between two questions to a gateway.
+const ASK_PAUSE: Duration = Duration::from_millis(500);
 /// Number of failing writes: more than a gateway stores request ids of one caller.
 const FAILING_WRITES: usize = 1_050;
 /// The same with `just soak`.
@@ -94,16 +96,24 @@ async fn g02_an_answer_lost_before_the_effect_is_sent_again_only_after_the_deadl
         let calls = simulator.calls();
         calls.get("/openshell.v1.OpenShell/ListSandboxPolicies").copied().unwrap_or_default()
     };
-    let before = asked();
+    let asks_again = async || {
+        let before = asked();
+        eventually("the gateway is asked", || async {
+            // Part of the pause between two questions.
+            sg.app.clock.advance(Duration::from_millis(50));
+            asked() > before + 1
+        })
+        .await;
+    };
     // The gateway is asked, and nothing is sent, although the gateway has not written it.
-    eventually("the gateway is asked", || async { asked() > before + 1 }).await;
+    asks_again().await;
     assert!(is_sending(&sg.app, id).await);
     assert!(dump::table(&sg.app.db, "write_intents").await.contains("approval.apply"));
     sg.app.db.advance_clock((CALL_TIME + GRACE).saturating_sub(SLACK));
-    let before = asked();
-    eventually("the gateway is asked", || async { asked() > before + 1 }).await;
+    asks_again().await;
     assert!(is_sending(&sg.app, id).await && updates(&simulator) == 1);
     sg.app.db.advance_clock(SLACK);
+    sg.app.clock.advance(ASK_PAUSE);
     wait_for(&sg.app, id, RoundState::Approved).await;
     assert!(!dump::table(&sg.app.db, "write_intents").await.contains("approval.apply"));
     advance_until(&sg.app, id, RoundState::Applied).await;
@@ -124,6 +134,8 @@ async fn g02_a_status_that_leaves_the_outcome_open_is_not_sent_again(sg: TestSer
         eventually("it was sent", || async { updates(&simulator) == 2 * n - 1 }).await;
         assert!(is_sending(&sg.app, id).await);
         sg.app.db.advance_clock(CALL_TIME + GRACE);
+        sg.app.clock.advance(ASK_PAUSE);
+        wait_for(&sg.app, id, RoundState::Approved).await;
         advance_until(&sg.app, id, RoundState::Applied).await;
         assert_eq!((updates(&simulator), writes(&simulator)), (2 * n, n));
         let operation = round(&sg.app, id).await.progress.operation_id.unwrap();

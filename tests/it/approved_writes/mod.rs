@@ -35,8 +35,8 @@ use crate::support::eventually;
 use crate::support::server::{Caller, TestServer};
 use crate::support::work::{OperationSpec, start_request};
 
-/// Time in which a pass of the dispatcher has an effect.
-const PASS_TIME: Duration = Duration::from_millis(300);
+/// Times in which a pass of the dispatcher sees that an operation has ended, and in which the next one has an effect.
+const PASS_TIMES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(300)];
 
 /// Opens a round for a policy with one rule for a host. Its caller has approved it.
 pub(crate) async fn open_round(
@@ -136,11 +136,11 @@ pub(crate) async fn wait_for(app: &App, id: ApprovalRoundId, state: RoundState) 
 pub(crate) async fn advance_until(app: &App, id: ApprovalRoundId, state: RoundState) {
     while round(app, id).await.state != state {
         // The first pass sees that the operation has ended, the second that the delay has passed.
-        for by in [Duration::ZERO, Duration::from_secs(6)] {
+        for (by, time) in [Duration::ZERO, Duration::from_secs(6)].into_iter().zip(PASS_TIMES) {
             app.clock.advance(by);
             approvals::wake(app);
             let is_there = || async { round(app, id).await.state == state };
-            let _ = tokio::time::timeout(PASS_TIME, eventually(state.as_str(), is_there)).await;
+            let _ = tokio::time::timeout(time, eventually(state.as_str(), is_there)).await;
         }
     }
 }

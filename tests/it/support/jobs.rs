@@ -12,7 +12,8 @@ use shoreguard::resources::events;
 use shoreguard::resources::gateways::findings::CHECKS;
 use shoreguard::resources::gateways::worker::PROBES;
 use shoreguard::resources::webhooks::worker::FANOUT;
-use shoreguard::workers::{self, TickResult, Worker, keyed};
+use shoreguard::workers::keyed::{self, Keyed};
+use shoreguard::workers::{self, TickResult, Worker};
 
 use super::server::TestServer;
 use super::{CONDITION_TIME_MAX, pause};
@@ -31,9 +32,19 @@ pub(super) fn start_jobs(app: &Arc<App>) {
         workers::spawn(app, poll_rarely(*job));
     }
     for kind in boot::KEYED {
-        keyed::spawn(app, *kind);
+        // Messages that are queued wake it.
+        keyed::spawn(app, Keyed { look_every: Duration::from_secs(1), ..*kind });
     }
     events::follow::start_polling(app);
+}
+
+/// Stores an expired lease for each job, as in the database of a server that has run before: a server takes them over
+/// in less time than it inserts them.
+pub(super) async fn leave_leases(app: &App) {
+    for job in boot::WORKERS.iter().filter(|job| job.lease) {
+        let lease = leases::acquire(&app.db, job.name, &app.replica, LEASE_TTL).await.unwrap();
+        leases::release(&app.db, lease.expect("no job has run")).await.unwrap();
+    }
 }
 
 /// Lets the job that each numbered event wakes poll once a second. At its own interval, the servers of the tests would

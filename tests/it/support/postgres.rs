@@ -31,7 +31,7 @@ const MIGRATED: &str = "shoreguard_migrated";
 /// A database with the schema and the first admin.
 const WITH_ADMIN: &str = "shoreguard_with_admin";
 /// Removes the dead rows that the migrations left in the catalogs: they would be copied for each test. Tables stay as
-/// they are: the planner estimates one that was vacuumed by other rules than a new one.
+/// they are: the planner estimates the size of a vacuumed table by other rules than that of a new table.
 const COMPACT: &str = "VACUUM (FULL, FREEZE) pg_attribute, pg_attrdef, pg_class, pg_constraint, pg_depend, pg_index, \
     pg_statistic, pg_type";
 /// First version that can copy a database file by file. That is twice as fast as to log each page.

@@ -23,7 +23,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
 use super::cleanup::ServerCleanup;
-use super::jobs::start_jobs;
+use super::jobs::{leave_leases, start_jobs};
 use super::{CONDITION_TIME_MAX, DbLocation, limit};
 
 pub(crate) const ADMIN_EMAIL: &str = "admin@example.com";
@@ -260,7 +260,7 @@ fn build_config(database: &str, data: &std::path::Path, tune: ConfigChange) -> C
         [database]
         url = "{database}"
         readers = 2
-        pool_size = 4
+        pool_size = 5
         acquire_timeout_seconds = 60
         statement_timeout_seconds = 120
         idle_in_transaction_timeout_seconds = 120
@@ -272,8 +272,6 @@ fn build_config(database: &str, data: &std::path::Path, tune: ConfigChange) -> C
         probe_interval_seconds = 3600
         [policies]
         follow_interval_seconds = 3600
-        [access]
-        poll_milliseconds = 250
         "#,
         data.display(),
         "5a".repeat(32),
@@ -331,27 +329,38 @@ fn open_channel(address: SocketAddr) -> Channel {
     endpoint.timeout(CONDITION_TIME_MAX).connect_lazy()
 }
 
+/// Starts a server without jobs, runs `calls` with the server and a caller without a credential, and stops the server.
+pub(crate) async fn with_server<T>(
+    config: Config,
+    calls: impl AsyncFnOnce(&App, Caller) -> T,
+) -> T {
+    let (app, running) = boot_without_jobs(config).await;
+    let anonymous = Caller { channel: open_channel(running.address()), bearer: Bearer(None) };
+    let result = calls(Arc::as_ref(&app), anonymous).await;
+    app.stop.cancel();
+    running.stopped().await;
+    app.drain().await;
+    result
+}
+
 /// Creates the first admin through the API of a server that then stops. Returns the key of the service principal
 /// `root`, which the admin has created.
 pub(super) async fn add_first_admin(place: &DbLocation) -> String {
     let data = tempfile::tempdir().unwrap();
-    let (app, running) = boot_without_jobs(config(place, data.path(), |_| {})).await;
-    let (email, password) = (ADMIN_EMAIL.to_owned(), ADMIN_PASSWORD.to_owned());
-    let anonymous = Caller { channel: open_channel(running.address()), bearer: Bearer(None) };
-    let token = setup::ensure_token(&app).await.unwrap().expect("a fresh database");
-    let setup_token = token.expose().to_owned();
-    let request =
-        pb::SetupRequest { setup_token, email: email.clone(), password: password.clone() };
-    anonymous.auth().setup(request).await.unwrap();
-    let login = pb::LoginRequest { email, password };
-    let session = anonymous.auth().login(login).await.unwrap().into_inner().session_token;
-    let admin = Caller { bearer: Bearer(Some(session)), ..anonymous };
-    let key = admin.create_key("root", pb::Role::Admin).await;
-    drop(admin);
-    app.stop.cancel();
-    running.stopped().await;
-    app.drain().await;
-    key
+    let serving = with_server(config(place, data.path(), |_| {}), async |app, anonymous| {
+        let (email, password) = (ADMIN_EMAIL.to_owned(), ADMIN_PASSWORD.to_owned());
+        let token = setup::ensure_token(app).await.unwrap().expect("a fresh database");
+        let setup_token = token.expose().to_owned();
+        let request =
+            pb::SetupRequest { setup_token, email: email.clone(), password: password.clone() };
+        anonymous.auth().setup(request).await.unwrap();
+        let login = pb::LoginRequest { email, password };
+        let session = anonymous.auth().login(login).await.unwrap().into_inner().session_token;
+        let admin = Caller { bearer: Bearer(Some(session)), ..anonymous };
+        leave_leases(app).await;
+        admin.create_key("root", pb::Role::Admin).await
+    });
+    Box::pin(serving).await
 }
 
 /// Runs one test with a server of its own.

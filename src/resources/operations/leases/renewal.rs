@@ -19,7 +19,7 @@ const RENEW_EVERY: Duration = Duration::from_secs(10);
 /// Interval of the loop: how late a cancellation on another replica may be noticed.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Timeout of the database: a query that hangs must not delay the detection of an expired lease.
-const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Renews the leases until no operation runs here any more.
 pub(super) async fn renew_until_idle(app: Arc<App>) {

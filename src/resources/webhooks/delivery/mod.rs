@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use self::recipient::{Attempt, Recipient};
@@ -49,6 +49,7 @@ const TEST_TEXT: &str = "This is a test of a webhook of Shoreguard.";
 pub const DELIVERY: Keyed = Keyed {
     kind: "webhook",
     look_every: Duration::from_millis(250),
+    wake: Some(|app| &app.part::<DeliveryState>().wakeup),
     keys: |ctx| Box::pin(keys(ctx)),
     run: |task| Box::pin(sender::run(task)),
     end_within: Duration::from_secs(1),
@@ -61,15 +62,27 @@ pub struct DeliveryState {
     queued: Mutex<HashMap<WebhookId, watch::Sender<u64>>>,
     /// When a webhook last needed a task.
     last_wanted: Mutex<HashMap<WebhookId, Instant>>,
+    /// Reports messages of a webhook without a task here.
+    wakeup: Notify,
 }
 
 impl DeliveryState {
-    /// Reports that messages of these webhooks were queued.
+    /// Reports that messages of these webhooks were queued: to their tasks, and if one has no task here, to
+    /// [`DELIVERY`], which starts tasks.
     pub(super) fn notify_queued(&self, webhooks: impl IntoIterator<Item = WebhookId>) {
         let queued = self.queued.lock();
-        for sender in webhooks.into_iter().filter_map(|webhook| queued.get(&webhook)) {
-            sender.send_modify(|count| *count = count.wrapping_add(1));
+        for webhook in webhooks {
+            match queued.get(&webhook).filter(|sender| sender.receiver_count() > 0) {
+                Some(sender) => sender.send_modify(|count| *count = count.wrapping_add(1)),
+                None => self.wakeup.notify_one(),
+            }
         }
+    }
+
+    /// Reports that the task of a webhook has ended by itself: it needs another one only when a message is due. A key
+    /// that it kept would start that task at the next renewal only.
+    fn forget(&self, webhook: WebhookId) {
+        self.last_wanted.lock().remove(&webhook);
     }
 
     /// Returns a receiver that changes when messages of a webhook are queued.
@@ -140,6 +153,8 @@ pub async fn test(ctx: &Ctx, id: WebhookId) -> Result<Attempt, Error> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -147,7 +162,11 @@ mod tests {
         let state = DeliveryState::default();
         let [one, two, gone] = [1, 2, 3].map(|id| state.subscribe(WebhookId(id)));
         drop(gone);
-        state.notify_queued([WebhookId(1), WebhookId(3), WebhookId(4)]);
+        let is_woken = || state.wakeup.notified().now_or_never().is_some();
+        state.notify_queued([WebhookId(1)]);
+        assert!(!is_woken(), "it has a task");
+        state.notify_queued([WebhookId(3), WebhookId(4)]);
+        assert!(is_woken() && !is_woken(), "they need a task");
         assert!(one.has_changed().unwrap() && !two.has_changed().unwrap());
         let again = state.subscribe(WebhookId(1));
         assert!(!again.has_changed().unwrap() && one.has_changed().unwrap());
@@ -165,5 +184,8 @@ mod tests {
         assert_eq!(keys(&[2], Duration::from_secs(30)), ["1", "2"]);
         assert_eq!(keys(&[], Duration::from_mins(1)), ["2"]);
         assert_eq!(keys(&[], Duration::from_secs(90)), Vec::<String>::new());
+        assert_eq!(keys(&[3, 4], Duration::from_secs(90)), ["3", "4"]);
+        state.forget(WebhookId(3));
+        assert_eq!(keys(&[], Duration::from_secs(90)), ["4"]);
     }
 }

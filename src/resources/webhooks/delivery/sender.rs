@@ -191,7 +191,11 @@ impl Sender {
                 }
                 Wake::Read(read) => match self.finish_read(*read).await {
                     Ok(true) => {}
-                    Ok(false) => return self.finish().await,
+                    Ok(false) => {
+                        let finished = self.finish().await;
+                        app.part::<DeliveryState>().forget(self.id);
+                        return finished;
+                    }
                     Err(error) => {
                         // Only the webhook cannot be read: what was sent is stored nevertheless.
                         self.finish().await?;

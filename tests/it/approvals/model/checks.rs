@@ -107,7 +107,6 @@ impl Scene<'_> {
             assert_ne!(found.previous_approval_id, 0, "opened by no one: {found:?}");
             self.register(id, Effect::Policy, votes).await;
         }
-        let now = self.now().await;
         let (seen, review) = (&self.seen[&id], &self.model.reviews[&id]);
         assert!(!seen.has_ended(), "it had ended as {:?}: {found:?}", seen.state);
         assert_eq!(seen.digest, found.digest, "another content: {found:?}");
@@ -117,7 +116,7 @@ impl Scene<'_> {
         if found.attempts > seen.attempts || (is_policy && is_before && is_after) {
             assert!(self.model.is_approved(review), "below quorum: {found:?} {review:?}");
             // A write can begin in the step that sets the pin, before it.
-            let is_pinned = self.pinned_in < self.at && self.was_pinned(now);
+            let is_pinned = self.pinned_in < self.at && self.was_pinned(self.now().await);
             assert!(!is_pinned, "written in spite of a pin: {found:?}");
             let is_late = seen.apply_by.is_some_and(|until| until <= started);
             assert!(!is_late, "written after its time: {found:?}");
