@@ -9,6 +9,7 @@ mod documents;
 mod governance;
 mod layers;
 mod metrics;
+mod rpc_comments;
 mod tracing;
 mod tree;
 mod words;
