@@ -190,12 +190,12 @@ pub async fn record_deletion(ctx: &Ctx, place: &SandboxName) -> Result<SandboxDe
             let gone =
                 cleanup::delete_dependents(tx, gateway, place, DeleteScope::All, DeleteScope::All)
                     .await?;
-            let payload = event_payload(place, json!({ "gone": gone.to_json() }));
+            let payload = event_payload(place, json!({ "removed": gone.to_json() }));
             tx.emit(ctx.new_event(event_types::SANDBOX_DELETED, payload)).await?;
             Ok(gone)
         })
         .await?;
-    ctx.add_audit_detail("gone", gone.to_json());
+    ctx.add_audit_detail("removed", gone.to_json());
     Ok(gone)
 }
 
@@ -210,7 +210,7 @@ pub(super) async fn record_undo(ctx: &Ctx, place: &SandboxName) -> Result<(), Er
             cleanup::delete_dependents(tx, gateway, place, DeleteScope::None, DeleteScope::None)
                 .await?;
         if noted {
-            let payload = event_payload(place, json!({ "gone": gone.to_json() }));
+            let payload = event_payload(place, json!({ "removed": gone.to_json() }));
             tx.emit(ctx.new_event(event_types::SANDBOX_DELETED, payload)).await?;
         }
         Ok(())

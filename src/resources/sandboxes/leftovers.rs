@@ -66,7 +66,8 @@ pub(super) async fn delete_leftovers(
             }
             let old = DeleteScope::WrittenBy(written_by);
             let gone = cleanup::delete_dependents(tx, gateway, &place, old, old).await?;
-            let payload = event_payload(&place, json!({ "gone": gone.to_json(), "noticed": true }));
+            let payload =
+                event_payload(&place, json!({ "removed": gone.to_json(), "noticed": true }));
             tx.emit(ctx.new_event(event_types::SANDBOX_DELETED, payload)).await?;
             Ok(Some(gone))
         })

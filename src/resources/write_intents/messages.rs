@@ -11,7 +11,7 @@ impl From<WriteInFlight> for pb::WriteInFlight {
             sandbox: write.sandbox_name,
             action: write.kind,
             principal: write.principal.unwrap_or_default(),
-            deadline: Some(wire::to_timestamp(write.deadline)),
+            deadline_time: Some(wire::to_timestamp(write.deadline)),
         }
     }
 }

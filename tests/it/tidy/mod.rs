@@ -12,6 +12,7 @@ mod metrics;
 mod rpc_comments;
 mod tracing;
 mod tree;
+mod wire_names;
 mod words;
 
 use std::fmt::Write;
