@@ -9,10 +9,12 @@ use serde_json::json;
 use shoreguard::app::App;
 use shoreguard::db::on_conn;
 use shoreguard::db::types::{GatewayId, GatewayRef};
+use shoreguard::outbox::event_types::Audience;
 use shoreguard::outbox::{self, EventType, NewEvent, event_types};
 use shoreguard::pb::v1 as pb;
 use shoreguard::resources::events::worker;
 use shoreguard::resources::webhooks::worker::FANOUT;
+use shoreguard::role::Role;
 use shoreguard::workers;
 
 use crate::proxy::raw::{RawClient, encode_framed};
@@ -112,6 +114,7 @@ async fn flood(apps: &[Arc<App>]) -> Vec<String> {
 server_tests! {
     a_reader_misses_no_event_of_concurrent_writers,
     a_reader_gets_only_the_events_of_its_gateways,
+    an_event_of_each_type_is_readable_from_the_least_role_of_its_type,
     a_stream_follows_role_changes_of_its_reader,
     buffered_events_of_a_gateway_are_dropped_if_the_reader_loses_access,
     buffered_events_for_global_admins_are_dropped_if_the_reader_is_no_longer_one,
@@ -187,6 +190,57 @@ async fn a_reader_gets_only_the_events_of_its_gateways(sg: TestServer) {
     let named = pb::ListEventsRequest { names: vec!["gateway.registered".into()], ..ask(0) };
     let page = of(&sg.admin_key, named).await;
     assert_eq!(page.events.len(), 2);
+    sg.finish().await;
+}
+
+async fn an_event_of_each_type_is_readable_from_the_least_role_of_its_type(sg: TestServer) {
+    let edge = sg.register_gateway("edge", NOWHERE).await;
+    sg.register_gateway("core", NOWHERE).await;
+    let admin = sg.admin();
+    let mut readers = vec![(sg.admin_key.clone(), None)];
+    for (name, gateway, role, least) in [
+        ("viewer", "edge", pb::Role::Viewer, Role::Viewer),
+        ("operator", "edge", pb::Role::Operator, Role::Operator),
+        ("admin", "edge", pb::Role::Admin, Role::Admin),
+        ("elsewhere", "core", pb::Role::Admin, Role::None),
+    ] {
+        let key = admin.create_key(name, pb::Role::None).await;
+        admin.bind(name, gateway, role).await;
+        readers.push((key, Some(least)));
+    }
+    let at = sg.app.clock.now();
+    sg.app
+        .db
+        .transaction(async |conn| {
+            for (event_type, _) in event_types::ALL {
+                let event = NewEvent {
+                    event_type: *event_type,
+                    gateway: Some(of(id(&edge), "edge")),
+                    actor: "walker".into(),
+                    payload: json!({}),
+                    at,
+                };
+                outbox::enqueue(conn, event).await?;
+            }
+            Ok(())
+        })
+        .await
+        .unwrap();
+    number(&sg.app).await;
+    for (key, role) in readers {
+        let page = sg.with_token(&key).events().list_events(ask(0)).await.unwrap().into_inner();
+        let seen = page.events.iter().filter(|event| event.actor == "walker");
+        let seen: Vec<&str> = seen.map(|event| event.name.as_str()).collect();
+        let is_readable = |audience| match (audience, role) {
+            (_, None) => true,
+            (Audience::Gateway(least), Some(role)) => least <= role,
+            (Audience::GlobalAdmins, Some(_)) => false,
+        };
+        let types = event_types::ALL.iter().map(|(event_type, _)| event_type);
+        let expected = types.filter(|event_type| is_readable(event_type.audience()));
+        let expected: Vec<&str> = expected.map(|event_type| event_type.name()).collect();
+        assert_eq!(seen, expected, "{role:?}");
+    }
     sg.finish().await;
 }
 
