@@ -10,6 +10,9 @@ use prost_reflect::{FieldDescriptor, FileDescriptor, MethodDescriptor};
 /// address of a list identifies it.
 type Index = HashMap<(usize, usize), HashMap<Vec<i32>, usize>>;
 
+/// Lines of the comment of a method that begin a part of it.
+const PARTS: [&str; 4] = ["- ", "Role: ", "Errors: ", "Limits: "];
+
 /// Returns the comment of a method, its paragraphs on a line each.
 pub(in crate::cli) fn of_method(method: &MethodDescriptor) -> String {
     paragraphs(&leading(&method.parent_file(), method.path()))
@@ -46,7 +49,7 @@ pub(in crate::cli) fn first_sentence(comment: &str) -> String {
     end.strip_suffix('.').unwrap_or(end).to_owned()
 }
 
-/// Joins the lines of each paragraph. Items of a list stay on their own lines.
+/// Joins the lines of each paragraph. Items of a list, and role, errors and limits, stay on their own lines.
 fn paragraphs(comment: &str) -> String {
     let mut text = String::new();
     for line in comment.lines().map(str::trim) {
@@ -56,7 +59,8 @@ fn paragraphs(comment: &str) -> String {
             continue;
         }
         if !is_new {
-            text.push(if line.starts_with("- ") { '\n' } else { ' ' });
+            let is_part = PARTS.iter().any(|part| line.starts_with(part));
+            text.push(if is_part { '\n' } else { ' ' });
         }
         text.push_str(line);
     }
@@ -88,6 +92,9 @@ mod tests {
         let text = paragraphs(comment);
         assert_eq!(text, "Returns one. Or two, or three.\n\nErrors:\n- none\n- some");
         assert_eq!(first_sentence(&text), "Returns one");
+        let comment = " Returns one.\n Role: viewer\n on it.\n Errors: NOT_FOUND.\n Limits: 10.\n";
+        let text = paragraphs(comment);
+        assert_eq!(text, "Returns one.\nRole: viewer on it.\nErrors: NOT_FOUND.\nLimits: 10.");
     }
 
     #[test]
