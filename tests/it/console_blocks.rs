@@ -35,7 +35,8 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn documents() -> Vec<PathBuf> {
+/// Returns README.md and the pages in `docs/`.
+pub(crate) fn documents() -> Vec<PathBuf> {
     let pages = fs::read_dir(root().join("docs")).unwrap().map(|page| page.unwrap().path());
     let mut pages: Vec<PathBuf> =
         pages.filter(|page| page.extension().is_some_and(|extension| extension == "md")).collect();

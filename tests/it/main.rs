@@ -120,6 +120,7 @@ mod service_principal_rotation;
 mod service_principals;
 mod sessions;
 mod setup;
+mod shell_blocks;
 mod sqlite_commits;
 mod storage;
 mod text_forms;
