@@ -101,7 +101,7 @@ event_types! {
     GROUP_MEMBER_ADDED: "group_member.added", GLOBAL_ADMINS, "A user was added to a group.";
     GROUP_MEMBER_REMOVED: "group_member.removed", GLOBAL_ADMINS, "A user was removed from a group.";
     INFERENCE_UPDATED: "inference.updated", VIEWERS, "An inference route was set or deleted through the proxied API.";
-    OPERATION_CANCELLING: "operation.cancelling", OPERATORS, "An operation is being cancelled.";
+    OPERATION_CANCELLING: "operation.cancelling", OPERATORS, "An operation is being canceled.";
     OPERATION_CREATED: "operation.created", OPERATORS, "An operation was started.";
     OPERATION_FAILED: "operation.failed", OPERATORS, "An operation failed.";
     OPERATION_SUCCEEDED: "operation.succeeded", OPERATORS, "An operation succeeded.";

@@ -71,7 +71,7 @@ pub struct ObservedState {
     pub last_seen: Option<Timestamp>,
     /// Result of its last probe.
     pub last_status: GatewayStatus,
-    /// The schema family.
+    /// The detected generation.
     pub wire_generation: DetectedGeneration,
     /// The version that it reported.
     pub gateway_version: Option<String>,

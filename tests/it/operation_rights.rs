@@ -352,7 +352,7 @@ fn t14_a_lost_right_is_stored_as_cancelling_for_a_later_takeover() {
         )
         .await;
         sg.admin().bind("ci", "edge", pb::Role::Viewer).await;
-        eventually("it is being cancelled", || async {
+        eventually("it is being canceled", || async {
             sg.admin().operation(running.id()).await.unwrap().status() == Status::Cancelling
         })
         .await;

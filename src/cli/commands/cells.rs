@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 /// Seconds of the units of an age.
 const UNITS: [(i64, &str); 3] = [(86_400, "d"), (3_600, "h"), (60, "m")];
 
-/// Returns the value at a path, with its field. Nothing is there if a message on the way is not set.
+/// Returns the value at a path, with its field. `None` if a message on the path is not set.
 pub(super) fn find(message: &DynamicMessage, path: &str) -> Option<(FieldDescriptor, Value)> {
     let (first, rest) =
         path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));

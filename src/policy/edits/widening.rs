@@ -26,7 +26,7 @@ const KEPT_FIELDS: [&str; 10] = [
 /// Refuses the merge of `given` into `kept`, with the endpoints `merged`, if it grants what `given` does not declare.
 ///
 /// # Errors
-/// What the merge would grant.
+/// The grants of the merge that `given` does not declare.
 pub(super) fn check_declared(
     kept: &Rule,
     given: &Rule,

@@ -117,7 +117,7 @@ impl Watcher {
         let present: BTreeSet<&String> = self.known.values().collect();
         let gone =
             |(id, name): &(i64, String)| !self.known.contains_key(id) && !present.contains(name);
-        // Removals come first, and not for names that another gateway has now: callers identify gateways by name.
+        // Removals come first. A name that another gateway has now is not removed: callers identify gateways by name.
         let gone = before.into_iter().filter(gone).map(|(_, name)| GatewayChange::Removed(name));
         let mut changes: Vec<GatewayChange> = gone.collect();
         let (config, at) = (&ctx.app().config.gateways, ctx.app().clock.now());

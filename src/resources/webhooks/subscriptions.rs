@@ -1,6 +1,6 @@
 //! Which events a webhook subscribes to. Pure functions.
 //!
-//! Invariant: a stored subscription matches only names of the catalogue, so that a typo is an error and not silence.
+//! Invariant: a stored subscription matches only known names, so that a typo is an error and not silence.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ const OF_RESOURCE: &str = ".*";
 /// The message that tests a webhook.
 pub const TEST_EVENT: &str = "webhook.test";
 
-/// Names that subscriptions of the previous generation of Shoreguard contain, besides those of the catalogue. They are
+/// Names that subscriptions of the previous generation of Shoreguard contain, besides those of events. They are
 /// accepted, so that these subscriptions can be imported.
 const PREDECESSOR: &[&str] = &["gateway.cert_rotation_failed", TEST_EVENT];
 

@@ -95,7 +95,7 @@ impl InboxFilter {
     }
 }
 
-/// Returns the id of the principal with a name: an e-mail address, or `sp:` and a name. `None` if none has it.
+/// Returns the id of the principal with a name: an e-mail address, or `sp:` and a name. `None` if no principal has it.
 fn principal_named(ctx: &Ctx, name: &str) -> Option<PrincipalId> {
     let snapshot = &ctx.app().snapshot;
     match name.strip_prefix("sp:") {

@@ -3,7 +3,7 @@
 //! Invariants
 //! - nothing of its process group survives the end of a run: after a limit, after an exit that left children behind,
 //!   and after the future of the run was dropped;
-//! - the group is signalled only while its id cannot have been reused: its leader is not reaped before;
+//! - the group is signaled only while its id cannot have been reused: its leader is not reaped before;
 //! - the output is read up to a bound, and the process inherits nothing but what is specified here.
 
 use std::ffi::OsString;
