@@ -99,7 +99,7 @@ pub struct GroupProgress {
     pub lacks: u32,
     /// Names of those who count for it.
     pub counting: Vec<String>,
-    /// Names of its voters whose approve would count for what the rule lacks, the first of them.
+    /// Names of its voters whose approving vote would count for what the rule lacks, up to a limit.
     pub could: Vec<String>,
     /// Number of these voters.
     pub could_count: usize,
@@ -112,9 +112,9 @@ pub struct GroupProgress {
 pub struct CallerPosition {
     /// Its vote.
     pub vote: Option<Decision>,
-    /// Why an approve would not count; `None` if it would, or if the round has ended.
+    /// Why an approving vote would not count; `None` if it would, or if the round has ended.
     pub uncounted: Option<Why>,
-    /// Whether a reject would end the round.
+    /// Whether a rejecting vote would end the round.
     pub can_reject: bool,
     /// Whether it can withdraw the round.
     pub can_withdraw: bool,

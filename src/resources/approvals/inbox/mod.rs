@@ -51,7 +51,7 @@ pub struct InboxFilter {
     pub owner: Option<String>,
     /// Only those whose escalation time has passed.
     pub is_overdue: bool,
-    /// Only those for which an approve of the caller would count.
+    /// Only those for which an approving vote of the caller would count.
     pub awaits_caller: bool,
 }
 

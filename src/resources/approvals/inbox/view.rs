@@ -34,7 +34,7 @@ pub struct Item {
     pub votes: u32,
     /// Approvals that this rule requires.
     pub needed: u32,
-    /// Whether an approve of the caller would count for what is missing.
+    /// Whether an approval of the caller would count for what the rules lack.
     pub awaits_caller: bool,
 }
 
