@@ -138,7 +138,7 @@ async fn a_gateway_with_running_work_is_unregistered_only_with_force(sg: TestSer
         ssh_sessions_removed: 1,
         boot_hooks_removed: 1,
         sboms_removed: 1,
-        operations_cut: 1,
+        operations_canceled: 1,
         streams_ended: 1,
     };
     assert_eq!(gone, expected);

@@ -32,7 +32,7 @@ fn names(changes: &[Change]) -> Vec<String> {
         .iter()
         .map(|change| match change {
             Change::Gateway(gateway) => gateway.name.clone(),
-            Change::Gone(name) => format!("-{name}"),
+            Change::RemovedGateway(name) => format!("-{name}"),
             Change::Present(present) => {
                 let mut names = present.names.clone();
                 names.sort_unstable();
@@ -126,7 +126,7 @@ async fn a_watcher_sees_changes_of_its_gateways_and_resumes_at_its_cursor(sg: Te
             }
         }
     };
-    assert!(gone.is_none_or(|gone| gone == Change::Gone("edge".into())));
+    assert!(gone.is_none_or(|gone| gone == Change::RemovedGateway("edge".into())));
     let mut seen = Vec::new();
     while !seen.contains(&"-edge".to_owned()) {
         seen.extend(names(&next(&mut all).await.0));

@@ -219,10 +219,10 @@ impl TryFrom<pb::RotateGatewayCredentialsRequest> for CredentialRotation {
 }
 
 impl From<GatewayChange> for pb::watch_gateways_response::Change {
-    fn from(told: GatewayChange) -> Self {
-        match told {
+    fn from(change: GatewayChange) -> Self {
+        match change {
             GatewayChange::Current(row) => Self::Gateway((*row).into()),
-            GatewayChange::Removed(name) => Self::Gone(name),
+            GatewayChange::Removed(name) => Self::RemovedGateway(name),
             GatewayChange::Names(names) => Self::Present(pb::GatewayNames { names }),
         }
     }
@@ -237,7 +237,7 @@ impl From<GatewayDependents> for pb::UnregisterGatewayResponse {
             ssh_sessions_removed: count(gone.ssh_sessions),
             boot_hooks_removed: count(gone.boot_hooks),
             sboms_removed: count(gone.sboms),
-            operations_cut: count(gone.operations),
+            operations_canceled: count(gone.operations),
             streams_ended: count(gone.streams),
         }
     }

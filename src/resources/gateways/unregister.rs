@@ -87,7 +87,7 @@ pub async fn unregister(
         ("ssh_sessions_removed", dependents.ssh_sessions),
         ("boot_hooks_removed", dependents.boot_hooks),
         ("sboms_removed", dependents.sboms),
-        ("operations_cut", dependents.operations),
+        ("operations_canceled", dependents.operations),
         ("streams_ended", dependents.streams),
     ] {
         ctx.add_audit_detail(what, count);

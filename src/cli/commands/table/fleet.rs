@@ -33,7 +33,7 @@ pub(super) const ROWS: &[Row] = &[
         .flat("credentials"),
     row("GatewayService/WatchGateways", "gateway watch")
         .columns(
-            "sequence,gateway.name,gateway.status,gateway.version,gateway.last_error,gone,present",
+            "sequence,gateway.name,gateway.status,gateway.version,gateway.last_error,removed_gateway,present",
         )
         .name("gateway.name"),
     row("GatewayService/DiscoverGateways", "gateway discover")
