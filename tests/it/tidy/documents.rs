@@ -5,8 +5,8 @@ use std::fs;
 
 use super::{DOCUMENTS, FOLDERS, Faults, contains_word, read_file, read_files, root, rust_files};
 
-/// Maximum number of lines of ARCHITECTURE.md, so that a newcomer can read it in one go.
-const ARCHITECTURE_LINES_MAX: usize = 250;
+/// Maximum number of lines of documents that a newcomer reads in one go.
+const LINES_MAX: [(&str, usize); 2] = [("ARCHITECTURE.md", 250), ("README.md", 130)];
 
 /// Minimum length of a name with four underscores, in bytes.
 const TEST_NAME_BYTES_MIN: usize = 9;
@@ -42,12 +42,18 @@ fn documents_name_only_existing_files_and_tests() {
             }
         }
     }
-    let length = read_file("ARCHITECTURE.md").text.lines().count();
-    if length > ARCHITECTURE_LINES_MAX {
-        let rule = format!(
-            "{length} lines, at most {ARCHITECTURE_LINES_MAX}: a newcomer reads it in one go"
-        );
-        faults.add("ARCHITECTURE.md", ARCHITECTURE_LINES_MAX + 1, &rule);
+    faults.assert_none();
+}
+
+#[test]
+fn the_first_documents_are_short() {
+    let mut faults = Faults::default();
+    for (document, most) in LINES_MAX {
+        let length = read_file(document).text.lines().count();
+        if length > most {
+            let rule = format!("{length} lines, at most {most}: a newcomer reads it in one go");
+            faults.add(document, most + 1, &rule);
+        }
     }
     faults.assert_none();
 }
