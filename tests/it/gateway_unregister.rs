@@ -167,6 +167,10 @@ async fn a_gateway_with_running_work_is_unregistered_only_with_force(sg: TestSer
         pb::ListAuditEntriesRequest { action: "gateway.unregister".into(), ..Default::default() };
     let entries = admin.audit().list_audit_entries(list).await.unwrap().into_inner().audit_entries;
     assert!(entries[0].detail_json.contains("\"streams_ended\":1"), "{:?}", entries[0]);
+    assert!(entries.iter().all(|entry| entry.gateway == "edge"), "{entries:?}");
+    let registered = admin.audit_entries("edge", "gateway.register").await;
+    assert!(registered.iter().all(|entry| entry.gateway == "edge"), "{registered:?}");
+    assert!(!registered.is_empty(), "the registration is recorded");
     assert_eq!(entries.iter().filter(|entry| entry.outcome() == pb::AuditOutcome::Ok).count(), 1);
     edge.stop().await;
     sg.finish().await;
