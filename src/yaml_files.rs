@@ -14,7 +14,7 @@ pub const ENTRIES_MAX: usize = 10_000;
 /// Limits of a folder.
 #[derive(Debug, Clone, Copy)]
 pub struct FolderLimits {
-    /// What the files contain, as a plural for messages.
+    /// Content of the files, as a plural for messages.
     pub content: &'static str,
     /// Maximum number of YAML files.
     pub files: usize,

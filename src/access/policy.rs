@@ -161,7 +161,7 @@ pub enum PolicyEffect {
     Gateway,
 }
 
-/// What an upstream method with an effect on policies changes. It determines what pins and workflows refuse.
+/// Kind of change by an upstream method with an effect on policies. It determines what pins and workflows refuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PolicyChange {
     /// It creates a sandbox, with its first policy.
@@ -211,7 +211,7 @@ pub struct UpstreamPolicy {
     pub role: Role,
     /// Effect on policies. If there is one, the whole request is read.
     pub effect: PolicyEffect,
-    /// What it changes; `None` if it has no effect on policies.
+    /// Kind of change; `None` if it has no effect on policies.
     pub change: Option<PolicyChange>,
     /// What the audit log stores.
     pub audit: AuditMode,

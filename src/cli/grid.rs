@@ -12,7 +12,7 @@ use super::output::{escape_control, one_line};
 
 /// Space after a column.
 const GAP: u16 = 2;
-/// What an empty cell shows.
+/// Text of an empty cell.
 const EMPTY: &str = "-";
 
 /// Returns the rows with a heading, aligned. With a width, wide cells are cut.

@@ -1,4 +1,4 @@
-//! What a command reads besides its arguments: files, standard input, secrets and answers to questions.
+//! Input of a command besides its arguments: files, standard input, secrets and answers to questions.
 
 use std::fs::File;
 use std::io::{self, BufRead as _, Read as _};

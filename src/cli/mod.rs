@@ -126,7 +126,7 @@ fn definition() -> clap::Command {
     help::with_groups(Cli::command().subcommands(commands::nouns()))
 }
 
-/// What a captured command has written, and its exit code.
+/// Output of a captured command, and its exit code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Captured {
     /// The exit code.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::fault::Faults;
 use super::read::{ConfigKey, Section, ValueKind};
 
-/// What is read of the sandboxes of gateways without a caller who watches.
+/// Which data of sandboxes is read without a caller who watches.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Followers {

@@ -100,7 +100,7 @@ pub struct Config {
     pub approvals: Approvals,
     /// Presets of policies, and the first policy of sandboxes under a rule.
     pub policies: Policies,
-    /// What is read of sandboxes without a caller who watches.
+    /// Which data of sandboxes is read without a caller who watches.
     pub followers: Followers,
     /// Commands that can run before a sandbox is created.
     pub boot_hooks: BootHooks,

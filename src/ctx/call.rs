@@ -18,7 +18,7 @@ use crate::net::taking::ReadTracker;
 use crate::role::Role;
 use crate::upstream::unanswered::OutcomeUnknown;
 
-/// What the layers found out about a call: the only request extension that they pass on.
+/// Facts about a call that the layers found out: the only request extension that they pass on.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// Id that Shoreguard generated, even if the caller sent an unusable one.

@@ -21,7 +21,7 @@ pub struct PooledSqlite {
     _turn: Option<OwnedSemaphorePermit>,
     /// The place in the queue for the writer. It is released after the connection was returned to its pool.
     _place: Option<OwnedSemaphorePermit>,
-    /// What the open transaction adds to its commit.
+    /// Statement that the open transaction adds to its commit.
     before_commit: Option<BeforeCommit>,
 }
 

@@ -79,7 +79,7 @@ struct OpenGroup {
 /// Counts a caller that waits for a writer connection, until it is dropped.
 pub(super) struct Waiting<'a>(&'a CommitGroup);
 
-/// What an ended transaction waits for.
+/// Event that an ended transaction waits for.
 #[derive(Debug)]
 pub(super) enum PendingCommit {
     /// Nothing: it is committed or rolled back.

@@ -54,7 +54,7 @@ pub(super) async fn check_server(connector: &Connector) -> Result<[RawConnection
     Ok([one, two])
 }
 
-/// What the checks need to know of a server.
+/// Facts about a server that the checks need.
 struct ServerFacts {
     /// Encodings of the database and of the client.
     encodings: [String; 2],

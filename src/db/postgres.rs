@@ -44,7 +44,7 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const COMMON_SETTINGS: &str =
     "SET default_transaction_isolation = 'read committed'; SET TimeZone = 'UTC';";
 
-/// What a connection is used for.
+/// Purpose of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum ConnectionUse {
     /// Queries only.

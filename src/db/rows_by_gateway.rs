@@ -13,7 +13,7 @@ use super::types::GatewayId;
 use crate::clock::Timestamp;
 use crate::error::Error;
 
-/// What a query returns.
+/// Result of a query.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
 
 /// The queries of one table. A row with a higher id was stored later.

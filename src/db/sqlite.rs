@@ -32,7 +32,7 @@ use crate::private_files;
 /// space.
 const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// What a connection is for.
+/// Purpose of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConnectionUse {
     /// Queries.

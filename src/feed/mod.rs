@@ -109,7 +109,7 @@ pub struct FeedState {
     progress: tokio::sync::Mutex<Progress>,
 }
 
-/// What the updates have done.
+/// Progress of the updates.
 #[derive(Debug, Default)]
 struct Progress {
     /// Number of the last update that was completed.

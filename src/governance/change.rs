@@ -5,7 +5,7 @@ use crate::role::Role;
 use crate::words;
 
 words! {
-    /// What a round decides about.
+    /// Kind of change that a round decides about.
     pub enum Action {
         /// A complete policy replaces that of the sandbox.
         PolicyApply = "policy.apply",
@@ -45,7 +45,7 @@ pub enum Origin {
 pub enum Change {
     /// Changes the policy of one sandbox to exact content that a round can review. An approving vote is a write, too.
     Write {
-        /// What the round decides about.
+        /// Kind of change of the round.
         action: Action,
         /// The API.
         origin: Origin,
@@ -85,7 +85,7 @@ pub enum Indirect {
     ApprovalMode,
 }
 
-/// What a wide change does.
+/// Kind of a wide change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WideKind {
     /// Removes the gateway from the registry.
@@ -104,7 +104,7 @@ pub enum WideKind {
 /// stores the write intent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reach {
-    /// What the change does.
+    /// Kind of the change.
     pub kind: WideKind,
     /// Sandboxes in reach with a pin that is in force, by name. They need not exist.
     pub locked: Vec<SandboxName>,

@@ -108,7 +108,7 @@ impl Lock {
 pub struct Workflow {
     /// Id.
     pub id: ApprovalWorkflowId,
-    /// What it applies to.
+    /// Scope to which it applies.
     pub scope: RuleScope,
     /// The rule.
     pub rule: Rule,
@@ -131,7 +131,7 @@ pub struct InForce {
     pub workflows: Vec<Workflow>,
     /// Whether the gateway has a policy for all sandboxes: it would refuse a change of one sandbox.
     pub global_policy: bool,
-    /// What is not known.
+    /// Why it is not known for certain; `None` if it is.
     pub doubt: Option<Doubt>,
 }
 

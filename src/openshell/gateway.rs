@@ -73,7 +73,7 @@ pub struct Gateway {
     pub(super) message_bytes_max: usize,
     /// Whether the message of the last call's response was larger than what is read.
     pub(super) was_too_large: AtomicBool,
-    /// What the calls since the last question have used.
+    /// Usage of the calls since it was last read.
     pub(super) usage: Mutex<Usage>,
     /// Whether the gateway may have acted for the current call and did not report the outcome.
     pub(super) outcome_unknown: OutcomeUnknown,

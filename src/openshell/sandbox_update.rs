@@ -1,4 +1,4 @@
-//! What an `UpdateConfig` of a client changes of a sandbox's policy. The fields are the same in both generations.
+//! The change that an `UpdateConfig` of a client makes to a sandbox's policy. Both generations have the same fields.
 
 use super::policy_writes::POLICY_FIELD;
 use crate::error::{Error, Reason};
@@ -10,13 +10,13 @@ const EXPECTED_RESOURCE_VERSION_FIELD: u32 = 8;
 /// A change of a sandbox's policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SandboxUpdate {
-    /// What it changes.
+    /// The change.
     pub content: UpdateContent,
     /// Resource version of the sandbox that the client expects; 0 for any.
     pub expected_resource_version: u64,
 }
 
-/// What an update changes.
+/// The change of an update.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UpdateContent {
     /// The encoded policy.

@@ -62,7 +62,7 @@ pub struct Preset {
     pub description: String,
     /// Whether it is built into the binary.
     pub is_built_in: bool,
-    /// What is added, for each generation that can express it, the newest first. Never empty.
+    /// The added rules and paths, for each generation that can express them, the newest first. Never empty.
     policies: Vec<Policy>,
 }
 

@@ -1,4 +1,4 @@
-//! What a running sandbox cannot change: it is applied when the sandbox starts.
+//! Parts of a policy that a running sandbox cannot change: they are applied when the sandbox starts.
 
 use prost_reflect::{DynamicMessage, Value};
 

@@ -9,7 +9,7 @@ use super::write;
 /// Maximum number of paths that are listed, so that a gateway cannot make a list of any length.
 const PATHS_MAX: usize = 1_000;
 
-/// What is found at a path.
+/// Value at a path.
 enum Leaf<'a> {
     /// A field that the generation does not have, by its number.
     Unknown(u32),

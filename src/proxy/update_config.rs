@@ -20,7 +20,7 @@ pub(super) mod field {
     pub(in crate::proxy) const MERGE_OPERATIONS: u32 = 7;
 }
 
-/// What a checked message changes.
+/// The change that a checked message makes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConfigChange<'a> {
     /// The action, if it is more specific than that of the method.

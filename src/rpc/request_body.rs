@@ -22,7 +22,7 @@ use crate::status::to_status;
 /// Length of the prefix of a message: one byte of compression flag, four of length.
 const PREFIX_BYTES: usize = 5;
 
-/// What the body of a request consists of.
+/// Content of the body of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyShape {
     /// One message, then the end.

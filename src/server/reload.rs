@@ -35,7 +35,7 @@ enum RejectedFiles {
     Invalid(FileHashes),
 }
 
-/// What was already reported.
+/// Problems that were already reported.
 #[derive(Debug, Default)]
 struct ReportState {
     rejected: Option<RejectedFiles>,

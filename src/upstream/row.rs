@@ -57,13 +57,13 @@ pub struct GatewayRow {
     pub oidc_client_secret: Option<Vec<u8>>,
     /// The configured schema family, which overrides the one of its version.
     pub pinned_generation: Option<PinnedGeneration>,
-    /// What probes and jobs detected.
+    /// State that probes and jobs detected.
     #[diesel(embed)]
     #[diesel(skip_update)]
     pub observed: ObservedState,
 }
 
-/// What probes and background jobs detected about a gateway.
+/// State of a gateway that probes and background jobs detected.
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = gateways)]
 pub struct ObservedState {

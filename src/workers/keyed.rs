@@ -62,7 +62,7 @@ pub struct Keyed {
     pub end_within: Duration,
 }
 
-/// What the task of a key gets.
+/// Arguments of the task of a key.
 #[derive(Debug, Clone)]
 pub struct KeyedTask {
     /// Context of the server's own work.

@@ -106,7 +106,7 @@ pub async fn delete_batch(
     Ok(TickResult::batch(done, rows_max))
 }
 
-/// What an attempt to run a job resulted in.
+/// Result of an attempt to run a job.
 enum Attempt {
     /// The job ran.
     Ran(TickResult),

@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::db::types::{GatewayId, SessionId};
 use crate::error::Error;
 
-/// What a token is valid for.
+/// Scope of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKind {
     /// Shoreguard's own API, and every gateway that its holder can use.

@@ -263,7 +263,7 @@ fn read_input(typed: mpsc::Sender<Bytes>) -> io::Result<()> {
     Ok(())
 }
 
-/// What is sent: the command, then its input until that ends.
+/// Messages to send: the command, then its input until that ends.
 struct Requests {
     first: Option<ExecSandboxRequest>,
     pieces: mpsc::Receiver<Bytes>,

@@ -28,9 +28,9 @@ use super::globals::Globals;
 
 /// A command that is written by hand.
 pub(in crate::cli) struct Act {
-    /// What it is about, such as `sandbox`.
+    /// Noun of the command, such as `sandbox`.
     pub(in crate::cli) noun: &'static str,
-    /// What it does, such as `exec`.
+    /// Verb of the command, such as `exec`.
     pub(in crate::cli) verb: &'static str,
     /// Whether `-o` chooses the form of its answer. Without forms, other ones than the default are refused.
     pub(in crate::cli) has_forms: bool,

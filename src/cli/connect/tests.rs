@@ -25,7 +25,7 @@ use crate::pb::descriptors;
 use crate::pb::v1::group_service_client::GroupServiceClient;
 use crate::pb::v1::{CreateGroupRequest, CreateGroupResponse};
 
-/// What the server has received, and how many calls it fails.
+/// Calls that the server has received, and how many it fails.
 #[derive(Clone, Default)]
 struct Fake {
     request_ids: Arc<Mutex<Vec<String>>>,

@@ -57,7 +57,7 @@ pub(super) async fn log_in(client: &Client) -> Result<Credential, CliError> {
     Err(CliError::NotLoggedIn("the code was not approved in time".to_owned()))
 }
 
-/// What follows a refusal.
+/// Next step after a refusal.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     /// The question is repeated after the pause.

@@ -96,7 +96,7 @@ pub struct DraftChunk {
     pub proposed_rule: Bytes,
     /// Why the agent wants it, in its words.
     pub rationale: String,
-    /// What the gateway found in the rule.
+    /// Notes of the gateway about the rule.
     pub security_notes: String,
     /// Where the proposal comes from.
     pub stage: String,

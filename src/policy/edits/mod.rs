@@ -75,7 +75,7 @@ impl PathAccess {
     }
 }
 
-/// What an edit changes.
+/// Content of an edit.
 #[derive(Debug, Clone, PartialEq)]
 enum Change {
     /// Adds a rule, or extends the rule with that name or one with the same endpoint.

@@ -48,7 +48,7 @@ pub struct ShownWorkflow {
 /// A request to set a workflow.
 #[derive(Debug)]
 pub struct NewRule {
-    /// What it applies to.
+    /// Scope to which it applies.
     pub scope: RuleScope,
     /// The rule.
     pub rule: NamedRule,
@@ -65,13 +65,13 @@ pub struct SetOutcome {
     pub workflow: ShownWorkflow,
     /// Writes that began before and may still happen.
     pub in_flight: Vec<WriteInFlight>,
-    /// What weakens it.
+    /// Weaknesses of the workflow.
     pub warnings: Vec<Warning>,
     /// Open rounds in its scope, of which at most [`APPROVALS_NAMED_MAX`] are named.
     pub rounds: VotingRounds,
 }
 
-/// What a transaction found and stored.
+/// State that a transaction found and stored.
 struct Stored {
     workflow: StoredWorkflow,
     in_flight: Vec<WriteInFlight>,

@@ -18,7 +18,7 @@ use crate::resources::stored_rules::domain::workflows_applying;
 /// Maximum number of principals that are named, for each group and of those who are excluded.
 pub const NAMED_MAX: usize = 100;
 
-/// What applies to a sandbox.
+/// Workflows that apply to a sandbox.
 #[derive(Debug)]
 pub struct Explanation {
     /// The workflows, from the widest to the narrowest scope.

@@ -1,4 +1,4 @@
-//! What a caller may say of a workflow, parsed: its scope, and a rule whose voters are still names.
+//! A workflow as a caller states it, parsed: its scope, and a rule whose voters are still names.
 
 use crate::access::principal::PrincipalId;
 use crate::access::snapshot::Snapshot;

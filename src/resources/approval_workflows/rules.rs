@@ -8,7 +8,7 @@ use crate::governance::{
 use crate::resources::stored_rules::domain::{StoredWorkflow, in_force};
 use crate::role::Role;
 
-/// What weakens a workflow that was set.
+/// Weakness of a workflow that was set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Warning {
     /// The gateway approves proposals by itself.

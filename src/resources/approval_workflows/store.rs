@@ -21,7 +21,7 @@ const COUNT_LOCK: i64 = 0x5348_4f52_4157_464c;
 pub struct NewWorkflow<'a> {
     /// Name of the gateway.
     pub gateway: &'a str,
-    /// What it applies to.
+    /// Scope to which it applies.
     pub scope: &'a RuleScope,
     /// The rule.
     pub columns: &'a RuleColumns,

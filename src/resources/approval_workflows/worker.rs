@@ -29,7 +29,7 @@ pub const BROKEN: Worker = Worker {
 /// principals expire: a minute.
 const UNCHANGED_TICKS_MAX: i64 = 12;
 
-/// What this replica has checked.
+/// State of the checks by this replica.
 #[derive(Debug, Default)]
 pub struct CheckedWorkflows {
     /// Revision of the access data.

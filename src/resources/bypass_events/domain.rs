@@ -53,7 +53,7 @@ struct Found<'a> {
     newest: &'a BypassLine,
 }
 
-/// What an event says about the newest line.
+/// Fields of an event about the newest line.
 struct Shown<'a> {
     at: Timestamp,
     severity: Severity,

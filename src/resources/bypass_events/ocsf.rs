@@ -64,7 +64,7 @@ words! {
 }
 
 words! {
-    /// What was done about an action.
+    /// Disposition of an action.
     pub enum Disposition {
         /// It was allowed.
         Allowed = "ALLOWED",
@@ -84,7 +84,7 @@ pub struct OcsfLine {
     pub activity: Option<String>,
     /// Severity; `None` if the line has none, or an unknown one.
     pub severity: Option<Severity>,
-    /// What was done.
+    /// Disposition of the action.
     pub disposition: Option<Disposition>,
     /// The text.
     pub summary: String,

@@ -51,7 +51,7 @@ pub struct BypassEvent {
     pub fields_json: Json<BTreeMap<String, String>>,
     /// Class of the line.
     pub raw_class: Class,
-    /// What was done about the attempt.
+    /// Disposition of the attempt.
     pub raw_disposition: Option<Disposition>,
     /// When the line was read.
     pub created_at: Timestamp,

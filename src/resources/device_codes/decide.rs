@@ -24,7 +24,7 @@ pub const ATTEMPTS_MAX: i64 = 5;
 pub const ATTEMPT_WINDOW: Duration = Duration::from_mins(10);
 
 words! {
-    /// What a user gives to the client of a code.
+    /// Access that a user gives to the client of a code.
     pub enum GrantScope {
         /// Tokens for one gateway.
         Gateway = "gateway",
@@ -54,7 +54,7 @@ impl PendingCode {
 /// Request that a user decides about, to be shown before the decision.
 #[derive(Debug)]
 pub struct ApprovalRequest {
-    /// What the client asks for.
+    /// Access that the client requests.
     pub scope: GrantScope,
     /// Gateway that the client wants to access; `None` for a session.
     pub gateway: Option<Arc<str>>,

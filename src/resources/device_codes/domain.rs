@@ -56,7 +56,7 @@ words! {
     }
 }
 
-/// What the client of a code asks for.
+/// Access that the client of a code requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CodeScope<'a> {
     /// Tokens for this gateway, which need not exist.

@@ -87,7 +87,7 @@ pub struct Page {
     pub more: bool,
 }
 
-/// What a reader can see now.
+/// Events that a reader can see now.
 pub(super) struct Visibility {
     pub(super) visible: VisibleEvents,
     pub(super) gateway: Option<GatewayId>,

@@ -46,7 +46,7 @@ struct Computed {
     content: DraftContent,
 }
 
-/// What was found out about the chunks of a sandbox.
+/// Findings about the chunks of a sandbox.
 #[derive(Default)]
 struct Found {
     computed: Vec<Computed>,
@@ -58,7 +58,7 @@ struct Found {
     base_version: u32,
 }
 
-/// What was read about the drafts of a sandbox.
+/// State of the drafts of a sandbox that was read.
 pub(super) struct Asked {
     /// Its rounds that have not ended.
     before: Vec<OpenRound>,

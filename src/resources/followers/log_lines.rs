@@ -1,4 +1,4 @@
-//! What the newest lines of a log show, without a database.
+//! The meaning of the newest lines of a log, without a database.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::resources::bypass_events::refused::{self, RefusedLine};
 /// A time that is further ahead is not used.
 const AHEAD_MAX: Duration = Duration::from_hours(24);
 
-/// What lines show.
+/// Facts that lines show.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Shown {
     /// Time of the newest line that was ever read, but not later than when it was read: a time that is ahead would hide

@@ -48,7 +48,7 @@ const BATCH: usize = 50;
 /// Notices that one pass sends.
 const NOTICES_MAX: i64 = 100;
 
-/// What one pass may still use.
+/// Budget that one pass has left.
 struct Rest {
     calls: u64,
     bytes: u64,

@@ -59,7 +59,7 @@ pub(super) struct SandboxMemory {
     pub(super) compared: (String, u64),
     /// The chunks that were compared then.
     pub(super) chunks: HashMap<String, Compared>,
-    /// What is stored of the sandbox: drafts without a round by reason, and whether they overflow.
+    /// Stored state of the sandbox: drafts without a round by reason, and whether they overflow.
     pub(super) stored: Option<(i32, i32, bool)>,
     /// Whether rounds were opened that were not announced.
     pub(super) is_unannounced: bool,

@@ -1,4 +1,4 @@
-//! What is stored of the drafts of a sandbox besides their rounds, and the event about new rounds.
+//! The stored state of the drafts of a sandbox besides their rounds, and the event about new rounds.
 
 use std::time::Duration;
 

@@ -29,7 +29,7 @@ pub struct Pace {
     spent: Mutex<Spent>,
 }
 
-/// What calls have used.
+/// Usage by calls.
 #[derive(Debug)]
 struct Spent {
     /// Times of the last calls, the oldest first, at most [`CALLS_PER_SECOND`].

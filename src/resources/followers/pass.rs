@@ -37,13 +37,13 @@ pub(super) struct Pass<'a> {
     pub(super) gateway_ref: GatewayRef,
     pub(super) gateway: Gateway,
     pub(super) memory: &'a mut Memory,
-    /// What is stored about the gateway, in numbers, as it was when the pass began.
+    /// Counts and versions of the stored rows about the gateway when the pass began.
     pub(super) stamp: Stamp,
     /// The list of the gateway, if all of it is stored.
     pub(super) list: Option<ListDigest>,
     /// The positions of the sandboxes in that list.
     pub(super) positions: Option<Positions>,
-    /// What is stored of the drafts of the gateway.
+    /// Stored rows about the drafts of the gateway.
     pub(super) stored: StoredDrafts,
     /// Rejections that the gateway does not know yet.
     pub(super) rejections: HashMap<SandboxName, Vec<Rejection>>,

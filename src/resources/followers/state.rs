@@ -26,7 +26,7 @@ use crate::resources::sandboxes::positions::store as positions;
 /// Changes that one transaction stores.
 const BATCH: usize = 50;
 
-/// What was known before the gateway was asked.
+/// Stored state, read before the gateway was called.
 struct Known {
     metas: Vec<SandboxMeta>,
     positions: Positions,

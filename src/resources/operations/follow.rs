@@ -26,7 +26,7 @@ pub(super) struct Follower {
     id: String,
     /// First state of the stream, until it is sent.
     first: Option<Operation>,
-    /// What the reader has seen of the last state.
+    /// The last state as it was sent to the reader.
     reported: Option<Operation>,
     ended: bool,
     access: AccessWatch,

@@ -37,7 +37,7 @@ pub struct SandboxPolicy {
     pub revision: Revision,
     /// Version that the sandbox has loaded; 0 if none.
     pub active_version: u32,
-    /// What the gateway reports of the policy in force, if that was requested.
+    /// The policy in force, if it was requested.
     pub effective: Option<EffectivePolicy>,
     /// The policy.
     pub policy: Policy,

@@ -1,4 +1,4 @@
-//! What the gateway reports of a pinned sandbox: it is stored when the sandbox is pinned, or later by the clock.
+//! Facts of the gateway about a pinned sandbox: they are stored when the sandbox is pinned, or later by the clock.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a repeated pin changes, without a database.
+//! The effect of a repeated pin, without a database.
 
 use std::cmp::Ordering;
 

@@ -166,7 +166,7 @@ pub async fn update(conn: &mut Conn, pin: &Pin) -> Result<bool, Error> {
     Ok(on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)? == 1)
 }
 
-/// What a gateway reports of a sandbox that is pinned.
+/// Facts of a gateway about a pinned sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PinnedState {
     /// Newest version of its policy; 0 if it has none yet.

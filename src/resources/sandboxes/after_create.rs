@@ -47,7 +47,7 @@ pub struct CreateOutcome {
     pub ready: bool,
     /// Outcomes of the post-create hooks, or why none ran.
     pub post_create: Value,
-    /// What was done about the presets of its template; `None` if it names none.
+    /// Outcome of the presets of its template; `None` if it names none.
     pub presets: Option<Value>,
     /// Warning for the caller.
     pub warning: Option<String>,

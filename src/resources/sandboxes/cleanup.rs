@@ -13,7 +13,7 @@ use crate::db::types::SandboxName;
 use crate::error::Error;
 use crate::resources::{boot_hooks, sboms};
 
-/// What was deleted with a sandbox.
+/// Counts of the data that was deleted with a sandbox.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SandboxDependents {
     /// Whether a description or labels were deleted.

@@ -65,7 +65,7 @@ pub struct ForwardedCall {
     pub caller_left: CancellationToken,
     /// Full name of the request message.
     pub request: &'static str,
-    /// What it asks to change.
+    /// The change that it requests.
     pub gate: GateCall,
 }
 

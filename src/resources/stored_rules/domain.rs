@@ -1,4 +1,4 @@
-//! What is in force, and whether a rule may be made weaker.
+//! The rules in force, and whether a rule may be made weaker.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! What a scope has, and its removal.
+//! The rules of one scope, and their removal.
 
 use std::fmt;
 

@@ -72,7 +72,7 @@ pub(super) async fn queue_events(ctx: &Ctx, held: Option<&Lease>) -> Result<Tick
     Ok(TickResult { done: queued.count, more: queued.more })
 }
 
-/// What one transaction has queued.
+/// Deliveries that one transaction has queued.
 #[derive(Default)]
 struct Queued {
     /// Number of messages.

@@ -16,7 +16,7 @@ use crate::error::Error;
 /// Advisory locks of gateways on PostgreSQL: this number with the id of the gateway.
 const GATEWAY_LOCK: i64 = 0x5348_4757_0000_0000;
 
-/// What a write can change, or what a rule applies to.
+/// Scope of a write or of a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IntentScope<'a> {
     /// The gateway.
@@ -30,7 +30,7 @@ pub struct IntentScope<'a> {
 /// A write that is about to be sent.
 #[derive(Debug)]
 pub struct NewIntent<'a> {
-    /// What it can change.
+    /// Scope of the write.
     pub scope: IntentScope<'a>,
     /// The audit action of the write.
     pub kind: Action,

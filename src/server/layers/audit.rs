@@ -60,7 +60,7 @@ where
     Ok(response)
 }
 
-/// What the record of a refusal needs of a call.
+/// Facts of a call that the record of its refusal needs.
 struct RefusedCall {
     note: Arc<AuditNotes>,
     client_ip: Option<IpAddr>,

@@ -29,7 +29,7 @@ use crate::pb::v1::{
 /// Pause between two looks at a change whose operation has not begun yet.
 const LOOK_PAUSE: Duration = Duration::from_millis(500);
 
-/// What is applied, and how.
+/// The document to apply, and how to apply it.
 #[derive(Debug, Args)]
 struct ApplyArgs {
     /// The sandbox. By default the one in the metadata of the document.

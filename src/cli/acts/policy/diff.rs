@@ -17,7 +17,7 @@ use crate::pb::v1::policy_operand::Policy as Operand;
 use crate::pb::v1::policy_service_client::PolicyServiceClient;
 use crate::pb::v1::{DiffPoliciesRequest, PolicyOperand};
 
-/// What is compared.
+/// The policies to compare.
 #[derive(Debug, Args)]
 struct DiffArgs {
     /// The sandbox. By default the one in the metadata of the document.

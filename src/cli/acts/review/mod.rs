@@ -209,7 +209,7 @@ async fn list_votes(client: &Client, approval_id: i64) -> Result<Vec<ApprovalDec
     Ok(votes)
 }
 
-/// What a reviewer wants.
+/// Answer of a reviewer.
 enum Answer {
     Vote(VoteRequest),
     Skip,

@@ -13,7 +13,7 @@ use crate::secret::Secret;
 /// A session token is replaced this long before it expires.
 pub(in crate::cli) const EARLY: Duration = Duration::from_mins(1);
 
-/// What a caller proves its identity with.
+/// Proof of a caller's identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli) enum Credential {
     /// An API key, or another token that is not refreshed.

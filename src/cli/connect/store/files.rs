@@ -22,7 +22,7 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// The user that can read and write all files anyway.
 const ROOT: u32 = 0;
 
-/// What the mode of a file must not allow to other users.
+/// Access of other users that the mode of a file must not permit.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Protection {
     /// Neither reading nor writing: the file has credentials.

@@ -28,12 +28,12 @@ use crate::role::Role;
 /// Time until a write that waits for another one of its sandbox is tried again. Most writes take less.
 const BUSY_FOR: Duration = Duration::from_millis(500);
 
-/// What is about to be written.
+/// The content to write.
 #[derive(Debug)]
 pub struct Beginning<'a> {
     /// The round, as it was compared with the gateway.
     pub round: &'a Round,
-    /// What it was compared with.
+    /// The policy with which it was compared.
     pub live: &'a Live,
     /// Digest of the candidate.
     pub candidate: &'a str,

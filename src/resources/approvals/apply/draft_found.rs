@@ -11,7 +11,7 @@ use crate::policy::{LostMarks, Policy};
 use crate::resources::approvals::drafts::content::{DraftContent, UndoContent};
 use crate::resources::approvals::rounds::{Content, Round, store as rounds};
 
-/// What was reviewed of a draft.
+/// The reviewed content of a draft.
 #[derive(Debug)]
 pub(super) enum Reviewed {
     /// Its approval.
@@ -87,7 +87,7 @@ impl Reviewed {
     }
 }
 
-/// What a decision was meant to do.
+/// State of the chunk after a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     /// The chunk is approved.

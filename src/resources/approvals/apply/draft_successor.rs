@@ -43,7 +43,7 @@ pub(super) async fn supersede(
     replace::supersede(running, round, why, next).await
 }
 
-/// What is reviewed next.
+/// Content of the next review.
 struct Next {
     sandbox_id: String,
     version: u32,
@@ -51,7 +51,7 @@ struct Next {
 }
 
 enum What {
-    /// What the draft asks for now.
+    /// The rule that the draft asks for now.
     Approval(Box<DraftContent>, DraftFacts),
     /// What its undoing leads to now.
     Undoing(Content),

@@ -43,7 +43,7 @@ struct Attempt<'a> {
     reviewed: Reviewed,
 }
 
-/// What a gateway has now.
+/// Present state of a gateway.
 pub(super) struct State {
     pub(super) live: Live,
     pub(super) policy: Policy,
@@ -59,7 +59,7 @@ enum Compared {
     OtherSandbox,
     /// The gateway has a policy for all sandboxes.
     Global,
-    /// What was reviewed has changed, for this reason.
+    /// The reviewed content has changed, for this reason.
     Moved(&'static str),
     /// The gateway would do something else than what was reviewed.
     Differs(&'static str),

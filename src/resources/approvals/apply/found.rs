@@ -9,7 +9,7 @@ use crate::error::{BrokenCode, Error, GatewayRefusal, Reason};
 use crate::openshell::policy_writes::WrittenRevision;
 use crate::policy::LostMarks;
 
-/// What an answer says about a write.
+/// Meaning of an answer about a write.
 #[derive(Debug)]
 pub enum Answer {
     /// It is done.
@@ -76,7 +76,7 @@ impl Answer {
     }
 }
 
-/// What a write was meant to do.
+/// A write, and the revision on which it is based.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
     /// The round, as the annotation of its revision names it.

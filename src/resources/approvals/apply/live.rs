@@ -50,7 +50,7 @@ pub enum Compared {
     AlreadyThere(SeenRevision),
     /// The sandbox is another one, of the same name.
     OtherSandbox,
-    /// What was reviewed has changed, for this reason.
+    /// The reviewed content has changed, for this reason.
     Moved(&'static str),
 }
 

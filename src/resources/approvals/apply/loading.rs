@@ -24,7 +24,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Why a round ends whose policy will not be loaded.
 const DELETED: &str = "the sandbox, or its gateway, was removed before the policy was loaded";
 
-/// What a gateway reports about a written revision.
+/// State of a written revision on its gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Load {
     /// Nothing yet.

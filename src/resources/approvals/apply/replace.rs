@@ -31,7 +31,7 @@ pub(super) trait Successor: Send + Sync {
     ) -> BoxFuture<'a, Result<bool, Error>>;
 }
 
-/// What was computed again for a round; `None` if nothing follows it.
+/// Successor of a round, computed again; `None` if no round follows it.
 pub(super) type Computed = Result<Option<Box<dyn Successor>>, Error>;
 
 /// Ends a round as superseded, with this reason, and opens its successor.

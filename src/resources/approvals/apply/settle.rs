@@ -35,7 +35,7 @@ struct OpenWrite {
     over_at: Timestamp,
 }
 
-/// What a write was meant to do.
+/// Content of a write.
 enum Want {
     /// Writes this policy.
     Policy(Policy),

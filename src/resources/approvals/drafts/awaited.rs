@@ -18,7 +18,7 @@ const ANSWER_TIME: Duration = Duration::from_millis(250);
 /// Interval at which a round is read that is being written.
 const POLL_EVERY: Duration = Duration::from_millis(50);
 
-/// What an approval of chunks has led to.
+/// Result of an approval of chunks.
 #[derive(Debug)]
 pub struct Written {
     /// The newest version that was written; 0 if nothing was.

@@ -1,4 +1,4 @@
-//! What is reviewed of a proposed rule, and of its removal.
+//! The reviewed content of a proposed rule, and of its removal.
 //!
 //! Invariant: both cover the rule as it will be in the policy, not only as it was proposed: a gateway merges a proposed
 //! rule into a rule that exists.
@@ -76,7 +76,7 @@ pub struct DraftFacts {
     /// Whether the gateway had it as rejected, so that a review of it does not end because it is not pending.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub was_rejected: bool,
-    /// What was done to these texts and to the findings.
+    /// Counts of the changes that made these texts and the findings harmless.
     pub quoting: Quoting,
 }
 

@@ -42,9 +42,9 @@ pub struct SeenDraft<'a> {
     pub chunk_id: &'a str,
     /// The newest version of the policy.
     pub base_version: u32,
-    /// What is reviewed.
+    /// The reviewed content.
     pub content: &'a DraftContent,
-    /// What lists show.
+    /// Facts that lists show.
     pub facts: &'a DraftFacts,
     /// The chunks of the sandbox that are pending; `None` if they are not known. A round whose chunk is not among them
     /// can be that of a repeated ask.

@@ -14,7 +14,7 @@ pub const ITEM_BYTES_MAX: usize = 32 << 10;
 /// What precedes the hash of a text that is cut.
 const HASH_LABEL: &str = " sha256:";
 
-/// What was done to texts.
+/// Counts of the changes that made texts harmless.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Quoting {

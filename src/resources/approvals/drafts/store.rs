@@ -280,7 +280,7 @@ pub async fn delete_editors(conn: &mut Conn, before: Timestamp) -> Result<(), Er
     Ok(())
 }
 
-/// What was last seen of the drafts of a sandbox.
+/// Last known state of the drafts of a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = s)]
 pub struct DraftState {

@@ -25,7 +25,7 @@ pub struct Undoing<'a> {
     pub sandbox_id: &'a str,
     /// The newest version of the policy.
     pub base_version: u32,
-    /// What is reviewed.
+    /// The reviewed content.
     pub content: UndoContent,
     /// Whether the gateway has a policy for all sandboxes.
     pub is_global: bool,

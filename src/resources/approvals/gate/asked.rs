@@ -1,4 +1,4 @@
-//! What a call asks to change, and how that becomes a [`Change`] once the necessary facts are known.
+//! The change that a call requests, and how it becomes a [`Change`] once the necessary facts are known.
 //!
 //! Invariant: without a fact, the change is the worst that the call can be. The fact can only make it harmless or
 //! smaller, so a call that passes without it needs none.
@@ -11,7 +11,7 @@ use crate::governance::{Action, Change, InForce, Indirect, Origin, Reach, WideKi
 use crate::openshell::Generation;
 use crate::openshell::settings::{APPROVAL_MANUAL, APPROVAL_MODE, OCSF_JSON};
 
-/// What a call asks to change on the gateway of its context.
+/// The change that a call requests on the gateway of its context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
     /// A new sandbox. Its name may be empty: then its gateway chooses it.

@@ -1,4 +1,4 @@
-//! What only the gateway knows about a call. It is asked before the transaction, and only if a rule could apply.
+//! Facts about a call that only the gateway knows. They are read before the transaction, if a rule could apply.
 
 use super::asked::{Asked, CredentialWrite};
 use crate::db::types::SandboxName;
@@ -9,7 +9,7 @@ use crate::openshell::providers;
 use crate::openshell::reach::ProviderProfile;
 use crate::openshell::settings::ApprovalMode;
 
-/// What the gateway said about a call.
+/// Facts of the gateway about a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Facts {
     /// The draft chunk was never approved.

@@ -47,7 +47,7 @@ use crate::resources::write_intents::domain::{self as write_intents, IntentScope
 /// A call, as the gate judges it.
 #[derive(Debug, Clone)]
 pub struct GateCall {
-    /// What it asks to change.
+    /// The requested change.
     pub asked: Asked,
     /// Its audit action.
     pub action: Action,
@@ -60,7 +60,7 @@ pub struct GateCall {
 /// How often the gateway is asked about one call, since rules may change meanwhile.
 const ASKS_MAX: usize = 3;
 
-/// What the gate found.
+/// Decision of the gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Judged {
     is_governed: bool,

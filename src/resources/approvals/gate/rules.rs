@@ -4,7 +4,7 @@ use crate::clock::Timestamp;
 use crate::db::types::SandboxName;
 use crate::governance::{Doubt, InForce, Lock, Workflow};
 
-/// What is stored for a part of a gateway. Pins may have ended.
+/// Rules that are stored for a part of a gateway. Pins may have ended.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rules {
     /// The pins, each with its sandbox.

@@ -11,7 +11,7 @@ use crate::governance::{Action, Change, Origin, Verdict, judge};
 use crate::resources::approvals::rules;
 use crate::resources::stored_rules::domain::caller_facts;
 
-/// What is known about a proposed policy.
+/// Facts about a proposed policy.
 #[derive(Debug, Clone, Copy)]
 pub struct WriteFacts<'a> {
     /// The API.

@@ -52,7 +52,7 @@ fn programs(refused_program: &str, of_rule: BTreeSet<String>) -> Vec<String> {
 #[derive(Debug, Default)]
 struct Hosts {
     exact: BTreeSet<String>,
-    /// What follows the wildcard at the beginning of a host.
+    /// Rest of each host after the wildcard at its beginning.
     suffixes: Vec<String>,
 }
 

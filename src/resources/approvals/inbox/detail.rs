@@ -29,7 +29,7 @@ pub const DIFFERENCES_MAX: usize = 1_000;
 pub struct Detail {
     /// The round as in a list.
     pub item: Item,
-    /// What is reviewed.
+    /// The reviewed content.
     pub content: ContentView,
     /// Number of findings of the gateway that are not complete there.
     pub omitted_findings: usize,
@@ -43,7 +43,7 @@ pub struct Detail {
     pub is_satisfiable: bool,
     /// What prevents the write now.
     pub blockers: Vec<String>,
-    /// What the caller can do.
+    /// Possible actions of the caller.
     pub caller: CallerPosition,
     /// The round that replaces this one.
     pub successor: Option<ApprovalRoundId>,
@@ -55,7 +55,7 @@ pub struct Detail {
     pub marks_lost_at: Option<Timestamp>,
 }
 
-/// What is reviewed.
+/// The reviewed content.
 #[derive(Debug)]
 pub enum ContentView {
     /// A policy.
@@ -107,7 +107,7 @@ pub struct GroupProgress {
     pub is_chosen: bool,
 }
 
-/// What a caller can do in a round.
+/// Possible actions of a caller in a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallerPosition {
     /// Its vote.

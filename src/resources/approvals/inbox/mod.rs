@@ -1,4 +1,4 @@
-//! What callers see of rounds: the inbox of the fleet, the history of a sandbox, one round with everything that its
+//! Rounds as callers see them: the inbox of the fleet, the history of a sandbox, one round with everything that its
 //! voters need.
 //!
 //! Invariants

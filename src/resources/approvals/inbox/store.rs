@@ -190,7 +190,7 @@ pub async fn earlier_rejection(conn: &mut Conn, round: &Round) -> Result<Option<
     Ok(vote.map(rejection))
 }
 
-/// What probes and the follower have last seen of a gateway.
+/// Last state of a gateway that probes and the follower have seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenGateway {
     /// Result of the last probe.

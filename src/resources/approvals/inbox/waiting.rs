@@ -18,7 +18,7 @@ pub const WAITING_MAX: i64 = 100;
 pub struct WaitingDrafts {
     /// Name of the gateway.
     pub gateway: Arc<str>,
-    /// What was last seen.
+    /// Last known state of the drafts.
     pub state: DraftState,
 }
 

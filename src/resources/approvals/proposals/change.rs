@@ -37,11 +37,11 @@ pub enum PolicyChange {
 pub struct EditInput {
     /// The field of the request that has it.
     pub field: String,
-    /// What it changes.
+    /// The edit.
     pub content: EditContent,
 }
 
-/// What an edit changes. `yaml` is a part of a policy document.
+/// Content of an edit. `yaml` is a part of a policy document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EditContent {

@@ -1,4 +1,4 @@
-//! What is reviewed, as it is stored, and its digest.
+//! The reviewed content as it is stored, and its digest.
 //!
 //! Invariant: the digest covers everything that decides the effect of the change. Version numbers, annotations and the
 //! spelling of a document are no part of it, so that votes survive a revision that changes only those.
@@ -22,7 +22,7 @@ const LENGTH_BYTES: usize = 4;
 /// Maximum length of a text in a summary, in characters.
 pub const SUMMARY_CHARACTERS_MAX: usize = 1_000;
 
-/// What is reviewed.
+/// The reviewed content.
 #[derive(Debug, Clone)]
 pub enum Content {
     /// A complete policy and what it replaces.
@@ -73,7 +73,7 @@ pub enum RuleContent {
     },
 }
 
-/// What lists show of a content, and who is behind it. It is computed when the round is opened.
+/// Facts about a content that lists show, and its authors. Computed when the round is opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Summary {
@@ -88,7 +88,7 @@ pub struct Summary {
     /// Ids of the users behind authors and owner at that time, of the predecessor too. No list shows them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roots: Vec<i64>,
-    /// What the gateway reports about a proposed rule. It is no part of the content, and is refreshed.
+    /// Facts of the gateway about a proposed rule. They are no part of the content, and are refreshed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draft: Option<DraftFacts>,
 }

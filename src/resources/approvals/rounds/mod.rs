@@ -35,7 +35,7 @@ pub use self::state::RoundState;
 pub struct Round {
     /// Permanent id.
     pub id: ApprovalRoundId,
-    /// What it decides about.
+    /// Kind of the change.
     pub action: Action,
     /// The sandbox. Its name, or name and workspace, are empty for a change of a wider rule. The gateway may have been
     /// unregistered.
@@ -60,7 +60,7 @@ pub struct Round {
     pub authors: Vec<PrincipalId>,
     /// Owner of the sandbox; `None` if it is not known.
     pub owner: Option<PrincipalId>,
-    /// What lists show of the content.
+    /// Facts about the content that lists show.
     pub summary: Summary,
     /// Duration of what is granted, in minutes; `None` if it is unlimited.
     pub grant_minutes: Option<i32>,

@@ -39,7 +39,7 @@ const AUTHORS_MAX: usize = 1_000;
 pub struct NewRound<'a> {
     /// The place. For a change of a rule of a workspace or a gateway, the names below it are empty.
     pub place: &'a SandboxRef,
-    /// What is reviewed.
+    /// The reviewed content.
     pub content: &'a Content,
     /// The other parts of the digest.
     pub bounds: Bounds<'a>,
@@ -49,7 +49,7 @@ pub struct NewRound<'a> {
     pub authors: &'a [PrincipalId],
     /// Owner of the sandbox; `None` if it is not known.
     pub owner: Option<PrincipalId>,
-    /// What lists show. At most 1,000 characters of its comment are stored.
+    /// Facts that lists show. At most 1,000 characters of the comment are stored.
     pub summary: Summary,
     /// The round that this one replaces.
     pub previous: Option<ApprovalRoundId>,

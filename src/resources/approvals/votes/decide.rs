@@ -61,7 +61,7 @@ pub async fn standing(
     Ok(Standing { rules, votes, tally })
 }
 
-/// What a decision has changed.
+/// Changes that a decision has made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decided {
     /// Nothing.

@@ -34,7 +34,7 @@ const CHANGES_MAX: i64 = 21;
 /// Maximum length of a comment, in characters.
 pub const COMMENT_CHARACTERS_MAX: usize = 1_000;
 
-/// What a voter wants.
+/// Decision of a voter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BallotDecision {
     /// Casts or changes a vote.

@@ -37,7 +37,7 @@ pub struct Account {
     pub password_version: i64,
 }
 
-/// What the database has about an identity.
+/// Stored facts about an identity.
 #[derive(Debug, Clone)]
 pub struct IdentityLookup {
     /// Account that is linked to it.

@@ -28,11 +28,11 @@ pub struct ChangeOptions {
 pub struct Changed {
     /// The policy that it leads to, and its base.
     pub candidate: Candidate,
-    /// What was done.
+    /// Outcome of the call.
     pub outcome: Outcome,
 }
 
-/// What was done about a change.
+/// Outcome of a call that changes a policy.
 #[derive(Debug)]
 pub enum Outcome {
     /// The newest revision has the content already.

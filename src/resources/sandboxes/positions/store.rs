@@ -11,7 +11,7 @@ use crate::db::{Conn, on_conn};
 use crate::error::Error;
 use crate::openshell::sandbox::{Phase, Sandbox};
 
-/// What was last reported of a sandbox.
+/// Last reported state of a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = t)]
 pub struct Position {
@@ -125,7 +125,7 @@ pub async fn set_phase(
     Ok(on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)? == 1)
 }
 
-/// What was read of the log of a sandbox.
+/// Position up to which the log of a sandbox was read.
 #[derive(Debug, Clone, Copy)]
 pub struct LogRead<'a> {
     /// Name of the sandbox.

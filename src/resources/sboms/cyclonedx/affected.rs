@@ -10,7 +10,7 @@ use super::lenient::{Record, Seed, Text, skip};
 use crate::resources::sboms::purl;
 use crate::resources::sboms::version::{self, Scheme};
 
-/// What the document says of a version.
+/// Status of a version according to the document.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum VersionStatus {
     /// Affected. The default of the format.

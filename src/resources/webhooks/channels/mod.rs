@@ -1,4 +1,4 @@
-//! What is sent: a message, in the form of each channel.
+//! A message in the form of each channel.
 //!
 //! Invariants
 //! - e12: the body of channel generic depends only on the event, so that repeated deliveries have the same bytes;
@@ -34,7 +34,7 @@ words! {
     }
 }
 
-/// What is sent about one event.
+/// Message about one event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
     /// Id of the message: the same for each attempt. `msg_`, without a dot.

@@ -55,7 +55,7 @@ pub const DELIVERY: Keyed = Keyed {
     end_within: Duration::from_secs(1),
 };
 
-/// What the tasks of this process share.
+/// State that the tasks of this process share.
 #[derive(Debug, Default)]
 pub struct DeliveryState {
     /// Each changes when this process queues messages of its webhook: others need not look.

@@ -55,7 +55,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Results, and what became of their write.
 type WriteDone = (Vec<Ended>, Result<Consequence, Error>);
 
-/// What was read of a webhook.
+/// Result of reading a webhook.
 struct Read {
     /// The row; `None` if it was deleted.
     webhook: Option<Webhook>,
@@ -95,7 +95,7 @@ struct Sender {
     write_at: Instant,
 }
 
-/// What a sender waits for.
+/// Reason for which a sender wakes.
 enum Wake {
     Canceled,
     Ended(Box<Ended>),
