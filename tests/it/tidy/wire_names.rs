@@ -1,5 +1,5 @@
-//! Names in `proto/shoreguard/v1/`, besides those that `buf lint` checks: times end in `_time`, and a request refers to a
-//! resource by its type.
+//! Names in `proto/shoreguard/v1/`, besides those that `buf lint` checks: times end in `_time`, and a request refers to
+//! a resource by its type.
 
 use super::{Faults, read_files};
 
