@@ -138,7 +138,7 @@ impl Reader {
             let path = path.key(&key);
             let field = self.field(descriptor, &key, &path)?;
             if !seen.insert(field.number()) {
-                return Err(format!("`{path}` is there twice, under two names"));
+                return Err(format!("`{path}` is given twice, under two names"));
             }
             let value = self.field_value(&field, value, &path)?;
             let set = message.try_set_field(&field, value);
@@ -328,7 +328,7 @@ fn tool_entries(
     match params {
         Some(Node::Map(params)) => {
             if params.iter().any(|(key, _)| key == "name") {
-                return Err(format!("`{}` is there twice, under two names", path.key("tool")));
+                return Err(format!("`{}` is given twice, under two names", path.key("tool")));
             }
             params.push(tool);
         }

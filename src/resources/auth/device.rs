@@ -97,7 +97,10 @@ fn check_enabled(app: &App) -> Result<(), Error> {
     if app.config.auth.device_login {
         return Ok(());
     }
-    Err(Error::refused(Reason::FeatureDisabled, "login by a code is off: see `auth.device_login`"))
+    Err(Error::refused(
+        Reason::FeatureDisabled,
+        "login by a code is disabled: see `auth.device_login`",
+    ))
 }
 
 fn denied() -> Error {

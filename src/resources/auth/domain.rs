@@ -159,9 +159,8 @@ pub async fn refresh(anonymous: AnonymousCtx, given: Secret) -> Result<Session, 
 pub async fn logout(ctx: &Ctx) -> Result<(), Error> {
     let user = ctx.user()?;
     let session = ctx.caller().and_then(Caller::session);
-    let session = session.ok_or_else(|| {
-        Error::refused(Reason::NoSession, "the call was made with no session that could end")
-    })?;
+    let session = session
+        .ok_or_else(|| Error::refused(Reason::NoSession, "the call was made without a session"))?;
     sessions::revoke(ctx, user, session).await
 }
 

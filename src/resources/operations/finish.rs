@@ -147,7 +147,7 @@ impl Work {
             why.clone_into(&mut failure.message);
         }
         if let (FailureCode::Cancelled, Some(lost)) = (failure.code, self.held.right_loss()) {
-            failure.message = format!("the operation was cancelled: {}", lost.as_str());
+            failure.message = format!("the operation was canceled: {}", lost.as_str());
         }
         let by_then = failure.result.take().and_then(|value| {
             let sealed = self.seal_result(value).inspect_err(|error| {

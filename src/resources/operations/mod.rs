@@ -164,7 +164,7 @@ impl Failure {
     /// Failure of work that stopped because it was canceled.
     #[must_use]
     pub fn cancelled() -> Self {
-        Self::new(FailureCode::Cancelled, "the operation was cancelled")
+        Self::new(FailureCode::Cancelled, "the operation was canceled")
     }
 
     /// Adds the outcome of the parts that were done. A result that is already set stays.

@@ -132,7 +132,9 @@ impl TryFrom<pb::ListOperationsRequest> for Filter {
         };
         let plain = !req.gateway.contains(char::is_control);
         if !plain || req.gateway.chars().count() > GATEWAY_CHARS_MAX {
-            let why = format!("must be at most {GATEWAY_CHARS_MAX} characters, none of control");
+            let why = format!(
+                "must be at most {GATEWAY_CHARS_MAX} characters, without control characters"
+            );
             return Err(Error::invalid("gateway", why));
         }
         let gateway = (!req.gateway.is_empty()).then_some(req.gateway);

@@ -141,7 +141,7 @@ fn compare_approval(
         return Compared::Moved("the proposed rule can no longer be reviewed");
     };
     if !reviewed.covers(&now) {
-        return Compared::Moved("the proposed rule, or what it leads to, has changed");
+        return Compared::Moved("the proposed rule, or its result, has changed");
     }
     // A gateway does not evaluate a chunk again when its policy moves. An outdated evaluation says nothing, and its
     // token is refused.

@@ -110,7 +110,7 @@ impl DraftContent {
         let bytes = content.encode().len();
         if bytes > DRAFT_BYTES_MAX {
             let why = format!(
-                "the proposed rule with what it leads to has {bytes} bytes, and at most {DRAFT_BYTES_MAX} are reviewed"
+                "the proposed rule and its result have {bytes} bytes, and at most {DRAFT_BYTES_MAX} are reviewed"
             );
             return Err(Error::refused(Reason::LimitReached, why));
         }

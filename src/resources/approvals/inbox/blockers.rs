@@ -57,7 +57,7 @@ fn of_gateway(seen: &SeenGateway) -> Vec<String> {
     let mut found = Vec::new();
     if seen.status == GatewayStatus::Unreachable {
         found.push(match seen.last_seen {
-            Some(at) => format!("the gateway does not answer, and has answered last at {at}"),
+            Some(at) => format!("the gateway does not answer, and last answered at {at}"),
             None => "the gateway does not answer, and never has".to_owned(),
         });
     }

@@ -207,7 +207,7 @@ async fn open_of_chunk(
     if round.digest == digest || !round.state.is_voting() {
         return Ok(Some(round));
     }
-    supersede(ctx, tx, &mut round, "what the undoing leads to has changed", now).await?;
+    supersede(ctx, tx, &mut round, "the result of the removal has changed", now).await?;
     Ok(None)
 }
 

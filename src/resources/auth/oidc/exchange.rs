@@ -73,7 +73,7 @@ pub async fn exchange(
     let name = fitting.service_principal_name(&config.name);
     let known = app.snapshot.live_service_principal(&name);
     if known.is_none() && fitting.role.is_none() {
-        return Err(reject(&config.name, "the service principal of the rule is not there"));
+        return Err(reject(&config.name, "the service principal of the rule does not exist"));
     }
     if let Some((id, _)) = known {
         app.credential_limit.admit(PrincipalId::ServicePrincipal(id))?;

@@ -25,7 +25,7 @@ const PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 pub fn folder(app: &App) -> Result<&Path, Error> {
     app.config.boot_hooks.pre_create_folder.as_deref().ok_or_else(|| {
         let why =
-            "hooks before the creation are off: `boot_hooks.pre_create_folder` is not configured";
+            "hooks before the creation are disabled: `boot_hooks.pre_create_folder` is not configured";
         Error::refused(Reason::FeatureDisabled, why)
     })
 }

@@ -105,7 +105,7 @@ async fn run_with_lease(
     for (candidate, index) in candidates.into_iter().zip(indexes) {
         if Instant::now() >= until {
             let name = candidate.names()[index].clone();
-            let reason = Some("the time of this run was over".to_owned());
+            let reason = Some("the time limit of this run was reached".to_owned());
             let outcome = CandidateOutcome::NotChecked;
             results.push(CheckedCandidate { candidate, name, outcome, reason });
             continue;
