@@ -4,7 +4,7 @@ use shoreguard::access::action::Action;
 use shoreguard::access::policy::{AuditMode, METHODS, UPSTREAM_V0_0, UPSTREAM_V0_1};
 use shoreguard::outbox::event_types::{ALL, Audience, FORMER};
 
-use super::read_file;
+use super::{read_file, rust_files};
 
 /// Actions of the Python system, the predecessor of Shoreguard, sorted by name. Operators search for them, and stored
 /// entries have them.
@@ -147,6 +147,17 @@ fn the_documents_name_the_rpcs_of_every_action_and_what_is_stored() {
             let found = rpcs.iter().any(|(rpc, action, _)| rpc == by && action.as_str() == row[0]);
             assert!(found, "{by} does not have the action: {row:?}");
         }
+    }
+}
+
+#[test]
+fn an_action_without_an_rpc_is_used_in_the_code() {
+    let (files, rpcs) = (rust_files(&["src"]), rpcs().collect::<Vec<_>>());
+    let has_rpc = |action: &&Action| rpcs.iter().any(|(_, of_rpc, _)| of_rpc == *action);
+    for action in Action::ALL.iter().filter(|action| !has_rpc(action)) {
+        let constant = format!("Action::{}", action.as_str().replace('.', "_").to_uppercase());
+        let is_used = files.iter().any(|file| file.text.contains(&constant));
+        assert!(is_used, "{constant} is not used: remove it from build/actions.rs");
     }
 }
 
