@@ -257,7 +257,12 @@ async fn the_output_of_an_operation_is_visible_to_its_actor_and_admins(sg: TestS
     // A result that is not the output of a command is visible to operators of the gateway.
     let seen = sg.with_token(&operator).operation(&create).await.unwrap();
     assert_eq!(text(&seen, "name").as_deref(), Some("box"));
-    assert_refused!(sg.with_token(&viewer).operation(&exec).await, NotFound, "NOT_FOUND");
+    let read = async |id: &str| {
+        assert_refused!(sg.with_token(&viewer).operation(id).await, NotFound, "NOT_FOUND")
+    };
+    let missing = "00000000-0000-4000-8000-000000000000";
+    let (hidden, absent) = (read(exec.as_str()).await, read(missing).await);
+    assert_eq!(hidden.message().replace(exec.as_str(), missing), absent.message());
     for key in [&elsewhere, &nobody] {
         assert_refused!(sg.with_token(key).operation(&exec).await, NotFound, "NOT_FOUND");
         assert_refused!(sg.with_token(key).cancel_operation(&exec).await, NotFound, "NOT_FOUND");
