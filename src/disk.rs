@@ -56,7 +56,7 @@ impl Disk {
             if low {
                 warn!(
                     free_bytes = free,
-                    "the disk is below its reserve: only admins' writes are taken"
+                    "the disk is below its reserve: only writes of admins are accepted"
                 );
             } else {
                 info!(free_bytes = free, "the disk is above its reserve again");

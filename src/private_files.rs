@@ -58,7 +58,7 @@ impl Draft {
         Ok(())
     }
 
-    /// Gives the draft the name of its target, which must not exist: `AlreadyExists` otherwise, also if another process
+    /// Gives the draft the name of its target, which must not exist: `AlreadyExists` otherwise, even if another process
     /// has created it meanwhile. The name is stored by [`sync_folder_of`].
     pub fn publish(self) -> io::Result<()> {
         self.file.sync_all()?;

@@ -180,7 +180,7 @@ func (w *Watch[Item]) Err() error { return w.err }
 // Close ends the watch.
 func (w *Watch[Item]) Close() { w.cancel() }
 
-// Wait follows an operation to its end, also when the connection is lost, and returns its final state. progress is
+// Wait follows an operation to its end, even when the connection is lost, and returns its final state. progress is
 // called when percentage or message have changed; it can be nil. An operation without success is an *OperationFailed.
 // The end of ctx ends the wait and not the operation: CancelOperation does that.
 func (c *Client) Wait(

@@ -11,7 +11,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use super::principal::PrincipalId;
 use crate::error::{Error, Reason};
 
-/// Number of callers after which idle ones are forgotten.
+/// Number of callers after which idle ones are dropped.
 const CALLERS_MAX: usize = 100_000;
 
 /// A token bucket for each caller.

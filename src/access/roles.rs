@@ -110,7 +110,7 @@ pub struct RoleStep {
 pub enum RoleRule {
     /// A global admin cannot be locked out: bindings are ignored (T06).
     GlobalAdmin,
-    /// The caller's own binding: the one on the gateway itself, otherwise the lowest of its matching selector bindings.
+    /// The caller's own binding: that on the gateway itself, otherwise the lowest of its matching selector bindings.
     Own,
     /// The highest role that the bindings of its groups give.
     Groups,

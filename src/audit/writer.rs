@@ -232,7 +232,7 @@ impl Writer {
         if why.in_doubt.is_empty() {
             self.retry_queue.counts.extend(entries.split_off(job.waiting.len().min(entries.len())));
         } else {
-            let away = "the audit log was away";
+            let away = "the audit log was unavailable";
             let end = unclaimed::nothing_happened_outcome(&self.clock, CODE_UNAVAILABLE, away);
             let in_doubt = why.in_doubt.iter().zip(entries.drain(..));
             let in_doubt: Vec<_> = in_doubt

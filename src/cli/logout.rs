@@ -18,7 +18,7 @@ pub(super) struct LogoutArgs {
     server: ServerArgs,
 }
 
-/// Logs out. The credential is removed also if the server cannot be reached, which is an error nevertheless: there, the
+/// Logs out. The credential is removed even if the server cannot be reached, which is an error nevertheless: there, the
 /// session continues.
 pub(super) async fn run(args: LogoutArgs) -> Result<(), CliError> {
     let store = Store::open();
@@ -46,7 +46,7 @@ pub(super) async fn run(args: LogoutArgs) -> Result<(), CliError> {
     Ok(output::print_result(&format!("logged out of {}", context.endpoint))?)
 }
 
-/// Returns the named context, the one of the given server, or the current one.
+/// Returns the named context, the context of the given server, or the current context.
 fn find(
     server: &ServerArgs,
     environment: &Environment,

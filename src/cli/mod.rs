@@ -70,7 +70,7 @@ enum Command {
     Admin(admin::AdminArgs),
     /// Updates the database schema.
     Migrate(ConfigArgs),
-    /// Copies an SQLite database into a new folder, also while the server runs.
+    /// Copies an SQLite database into a new folder, even while the server runs.
     Backup(backup::BackupArgs),
     /// Puts the database of a backup into an empty place.
     Restore(restore::RestoreArgs),

@@ -169,7 +169,7 @@ pub(super) fn can_ask() -> bool {
     capture().is_none() && io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Returns the width of the terminal that standard output is, in columns. Anything else is not limited.
+/// Returns the width of the terminal in columns; `None` if standard output is not a terminal.
 pub(super) fn terminal_columns() -> Option<usize> {
     if capture().is_some() || !io::stdout().is_terminal() {
         return None;

@@ -31,7 +31,7 @@ impl Ctx {
         self.call.as_ref().is_some_and(|call| call.note.lock().deferred.is_some())
     }
 
-    /// The open audit entry of the call, also if work that outlives the call has taken it over. `None` for work without
+    /// The open audit entry of the call, even if work that outlives the call has taken it over. `None` for work without
     /// an entry of its own.
     #[must_use]
     pub fn audit_id(&self) -> Option<AuditId> {

@@ -1,4 +1,4 @@
-//! Copies of an SQLite database, also while a server uses it.
+//! Copies of an SQLite database, even while a server uses it.
 //!
 //! Invariants
 //! - a copy is the state of one moment: it contains every transaction that was committed before it, and no part of a

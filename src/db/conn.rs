@@ -77,7 +77,7 @@ pub enum Conn {
 /// PostgreSQL gets them in one round trip with BEGIN, before its response. If BEGIN fails, it may have executed them
 /// outside of a transaction: they lock and read, but change nothing.
 pub enum OpeningConn<'c> {
-    /// To PostgreSQL. It is shared, so that each statement is sent before the response to the one before.
+    /// To PostgreSQL. It is shared, so that each statement is sent without a wait for the previous response.
     Pg(&'c PgConn),
     /// To SQLite, in the transaction.
     Sqlite(&'c mut SqliteConn),

@@ -19,7 +19,7 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, Error>>;
 /// The queries of one table. A row with a higher id was stored later.
 #[derive(Debug, Clone, Copy)]
 pub struct RowsByGateway {
-    /// Returns whether the table has more rows than this number. Counts none if the ids show that it has not.
+    /// Returns whether the table has more rows than this number. Counts no rows if the ids show that it has not.
     pub has_more_than: for<'a> fn(&'a mut Conn, i64) -> Answer<'a, bool>,
     /// Returns the gateway that has rows and the lowest id above this number.
     pub next_gateway: for<'a> fn(&'a mut Conn, i64) -> Answer<'a, Option<GatewayId>>,

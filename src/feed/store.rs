@@ -122,7 +122,7 @@ struct UnreadRow {
     subject_id: Option<i64>,
 }
 
-/// The snapshot is the one in which the changes are read. Ids that it does not know are those of another cluster.
+/// The snapshot must be that in which the changes are read. Ids that it does not know are those of another cluster.
 const UNREAD: &str = "\
     SELECT pg_current_snapshot()::text AS snapshot, deleted_place, revision, transaction_id, subject_kind, subject_id \
     FROM access_change_retention LEFT JOIN (\

@@ -96,7 +96,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Returns whether the lock is in force: it is over once it has ended, also before a worker has deleted it.
+    /// Returns whether the lock is in force: it is over once it has ended, even before a worker has deleted it.
     #[must_use]
     pub fn is_in_force(&self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|ends_at| ends_at > now)

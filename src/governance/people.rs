@@ -95,7 +95,7 @@ impl People {
         next.is_some()
     }
 
-    /// Returns the users behind a principal that are known, also if others are not.
+    /// Returns the users behind a principal that are known, even if others are not.
     #[must_use]
     pub fn known_roots(&self, principal: PrincipalId) -> BTreeSet<UserId> {
         let mut roots = BTreeSet::new();

@@ -11,7 +11,8 @@ use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
 
 /// Returns, for each group of each rule, the voters of the group whose approval would lower the number of approvals
-/// that the rule lacks. A group that lacks none has such voters if they would free a voter for another group. Without
+/// that the rule lacks. A complete group has such voters if they would free a voter for another
+/// group. Without
 /// a rule, the default rule has one group.
 #[must_use]
 pub fn possible_voters(

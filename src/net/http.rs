@@ -204,8 +204,8 @@ fn not_connected(host: &str, error: ConnectError) -> Error {
 }
 
 fn unreachable_host(host: &str, why: &str) -> Error {
-    warn!(host, why, "a host does not answer as it must");
-    Error::unavailable(Reason::HostUnreachable, format!("host `{host}` does not answer as it must"))
+    warn!(host, why, "a host does not respond correctly");
+    Error::unavailable(Reason::HostUnreachable, format!("host `{host}` does not respond correctly"))
 }
 
 #[cfg(test)]
@@ -292,7 +292,7 @@ mod tests {
         )
         .await
         .unwrap_err();
-        assert_eq!(refused.to_string(), "host `127.0.0.1` does not answer as it must");
+        assert_eq!(refused.to_string(), "host `127.0.0.1` does not respond correctly");
     }
 
     #[tokio::test]

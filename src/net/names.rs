@@ -83,7 +83,7 @@ impl Resolver {
     /// Returns all addresses of a name.
     ///
     /// # Errors
-    /// The cause, for the log; also if the name has no address.
+    /// The cause, for the log. A name without an address is an error, too.
     pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, String> {
         let found: Vec<IpAddr> = match &self.configured {
             None => {

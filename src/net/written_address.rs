@@ -1,7 +1,7 @@
 //! Addresses in all forms in which a host can be written. Pure.
 //!
 //! Invariant: the forms are those of `inet_aton`, which browsers and most resolvers accept. They are read here, so that
-//! the guard judges the same address with each resolver, also if the resolver does not know these forms and would return
+//! the guard judges the same address with each resolver, even if the resolver does not know these forms and would return
 //! no address.
 
 use std::net::{IpAddr, Ipv4Addr};

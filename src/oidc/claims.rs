@@ -117,7 +117,7 @@ impl Claims {
                 }
             }
         }
-        Err("no rule fits it")
+        Err("no rule matches it")
     }
 
     fn compare(&self, rule: &OidcRule) -> RuleFit {

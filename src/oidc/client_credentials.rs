@@ -72,7 +72,7 @@ pub async fn fetch_token(
     if head.status != StatusCode::OK {
         return Err(format!("the token endpoint answers with status {}", head.status.as_u16()));
     }
-    parse_response(&body).ok_or_else(|| "the token endpoint gives no bearer token".to_owned())
+    parse_response(&body).ok_or_else(|| "the token endpoint returned no bearer token".to_owned())
 }
 
 fn build_request(request: &TokenRequest) -> Result<Request<Bytes>, http::Error> {

@@ -147,11 +147,11 @@ impl Provider {
         let (head, body) = self.send(request).await?.into_parts();
         if head.status.is_client_error() {
             self.log_refused_code(head.status, &body);
-            return Err(ProviderError::Refused("the issuer does not take the code"));
+            return Err(ProviderError::Refused("the issuer does not accept the code"));
         }
         let tokens: Value = self.parse_json(head.status, &head.headers, &body)?;
         let Some(token) = tokens.get("id_token").and_then(Value::as_str) else {
-            return Err(ProviderError::Refused("the issuer gives no ID token"));
+            return Err(ProviderError::Refused("the issuer returned no ID token"));
         };
         let nonce = pending.nonce_hash();
         self.verify(token, ExpectedToken::IdToken { client_id, nonce: &nonce }).await
@@ -306,7 +306,7 @@ impl Provider {
         let word = body.get("error").and_then(Value::as_str).unwrap_or_default();
         let plain = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
         let word: String = word.chars().take(WORD_CHARACTERS_MAX).filter(plain).collect();
-        warn!(provider = self.config.name, status = status.as_u16(), word, "a code was not taken");
+        warn!(provider = self.config.name, status = status.as_u16(), word, "a code was refused");
     }
 
     fn unusable(&self, why: &str) -> Error {

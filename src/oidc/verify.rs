@@ -93,7 +93,7 @@ fn header(token: &str) -> TokenResult<Header> {
     let Ok(mut header) = jsonwebtoken::decode_header(token) else {
         return refuse("its header cannot be read");
     };
-    require(ALGORITHMS.contains(&header.alg), "its algorithm is not taken")?;
+    require(ALGORITHMS.contains(&header.alg), "its algorithm is not accepted")?;
     // No critical extension is supported.
     require(header.crit.is_none(), "its header has critical extensions")?;
     header.kid = header.kid.filter(|id| !id.is_empty());
@@ -141,7 +141,7 @@ pub fn verify(
         Err(error) if header.kid.is_none() && is_signature_error(&error) => {
             return Err(TokenError::UnknownKey);
         }
-        Err(_) => return refuse("its signature does not fit"),
+        Err(_) => return refuse("its signature is not valid"),
     };
     let is_issuer = all.get("iss").and_then(Value::as_str) == Some(issuer);
     require(is_issuer, "its issuer is another one")?;

@@ -146,7 +146,7 @@ fn an_invalid_signature_or_unsupported_algorithm_is_refused() {
     // A public key must not be accepted as an HMAC secret.
     for alg in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
         let forged = issuer.sign(&header("ec", alg), &claims);
-        assert_eq!(refused(&forged), TokenError::Refused("its algorithm is not taken"));
+        assert_eq!(refused(&forged), TokenError::Refused("its algorithm is not accepted"));
     }
     let body = sound.split('.').nth(1).unwrap();
     for alg in ["none", "None", "", "ES384", "RS512"] {
@@ -156,7 +156,7 @@ fn an_invalid_signature_or_unsupported_algorithm_is_refused() {
     let other_key = issuer.sign(&header("ec", Algorithm::EdDSA), &claims);
     assert_eq!(refused(&other_key), TokenError::Refused("its key is not for its algorithm"));
     let stranger = Issuer::new().token(&claims);
-    assert_eq!(refused(&stranger), TokenError::Refused("its signature does not fit"));
+    assert_eq!(refused(&stranger), TokenError::Refused("its signature is not valid"));
     assert_eq!(
         refused(&issuer.sign(&header("new", Algorithm::ES256), &claims)),
         TokenError::UnknownKey

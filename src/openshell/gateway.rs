@@ -103,7 +103,7 @@ impl Gateway {
         })
     }
 
-    /// Connects to a gateway to forward a call, also if the gateway is over its budget.
+    /// Connects to a gateway to forward a call, even if the gateway is over its budget.
     ///
     /// # Errors
     /// Those of [`Gateway::connect`], except for `GATEWAY_OVER_BUDGET`.

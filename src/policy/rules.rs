@@ -39,7 +39,7 @@ impl Policy {
         self.with_rules(|name, rule| before.get(name) != Some(rule))
     }
 
-    /// Returns the policy that has only one rule of this one, or none if it has no rule of that name.
+    /// Returns this policy with only the rule of this name; without rules if it has no such rule.
     ///
     /// # Errors
     /// `Internal`, which a policy in its canonical form does not cause.

@@ -124,7 +124,7 @@ where
         source = match Exchange::start(admitted.lease.duplicate(), path, headers, source) {
             // Nothing was sent, for example because the gateway restarts and every connection got a GOAWAY.
             Err((error, unsent)) if tries > 0 => {
-                debug!(gateway = %name, %error, "a connection takes no more calls");
+                debug!(gateway = %name, %error, "a connection accepts no more calls");
                 *unsent
             }
             Err((error, _)) => {
@@ -138,7 +138,7 @@ where
                     *unprocessed
                 }
                 Err(ExchangeError::Stalled(unprocessed)) if tries > 0 => {
-                    debug!(gateway = %name, "a connection gives no window, the call is moved");
+                    debug!(gateway = %name, "a connection has no window, the call is moved");
                     *unprocessed
                 }
                 Err(ExchangeError::Unprocessed(_) | ExchangeError::Stalled(_)) => {

@@ -1,5 +1,5 @@
-//! Selects the gateway of a call: the one to which its credential is bound, otherwise the one named by the metadata,
-//! otherwise by the authority, otherwise the only one visible to the caller (T02).
+//! Selects the gateway of a call: by its credential if that is bound to a gateway, otherwise by the metadata, otherwise
+//! by the authority, otherwise the only gateway that is visible to the caller (T02).
 
 use http::uri::Authority;
 use http::{HeaderMap, Request};

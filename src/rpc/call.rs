@@ -165,7 +165,7 @@ where
             .ok()
             .map(|answer| StoredResponse::new(answer.encode_to_vec(), object_access));
         if let Err(error) = claimed.finish(app, kept).await {
-            warn!(error = &error as &dyn std::error::Error, "an idempotency key was not kept");
+            warn!(error = &error as &dyn std::error::Error, "a response is not stored for repeats");
         }
     }
     if let Err(error) = &answer

@@ -122,7 +122,7 @@ impl fmt::Debug for SealKey {
 
 /// Fills a buffer with random bytes of the system.
 pub fn fill_random(bytes: &mut [u8]) -> Result<(), Error> {
-    SystemRandom::new().fill(bytes).map_err(|_| Error::internal("the system gives no random bytes"))
+    SystemRandom::new().fill(bytes).map_err(|_| Error::internal("the system has no random bytes"))
 }
 
 /// Encodes bytes as hexadecimal digits.

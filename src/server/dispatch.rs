@@ -153,7 +153,7 @@ impl SharedState {
         Ok(track_reads(call.read_tracker.as_ref(), response))
     }
 
-    /// Returns the generation that a call of reflection is about: the one of the selected gateway if that is known,
+    /// Returns the generation that a call of reflection is about: that of the selected gateway if that is known,
     /// otherwise 0.1. `None` for any other call.
     fn reflected_generation(&self, call: &Call, headers: &HeaderMap) -> Option<Generation> {
         if !call.method.starts_with("/grpc.reflection.") {

@@ -2,7 +2,7 @@
 //!
 //! Invariants
 //! - no such request is forwarded to a gateway;
-//! - it has its own rate limiter besides the one of the address, a body limit and a timeout;
+//! - it has its own rate limiter besides that of the address, a body limit and a timeout;
 //! - an unknown path costs one lookup and gets no body.
 
 use std::net::IpAddr;

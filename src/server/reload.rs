@@ -95,7 +95,7 @@ async fn reload_if_changed(ctx: &Ctx, tls: &Tls) -> Result<bool, Error> {
     }
     let served = match LoadedTls::from_files(&files) {
         Ok(served) if served.expires_at.is_some_and(|at| at <= ctx.now()) => {
-            let error = Error::invalid("server.tls.cert_path", "is a certificate that has ended");
+            let error = Error::invalid("server.tls.cert_path", "is an expired certificate");
             return report_rejected(ctx, RejectedFiles::Invalid(hashes), &error).await;
         }
         Ok(served) => served,

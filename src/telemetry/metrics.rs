@@ -121,7 +121,7 @@ pub const METRICS: &[Metric] = &[
     duration(HTTP_DURATION, "How long requests by plain HTTP took, by path."),
     counter(PROXIED_REQUESTS, "Proxied calls that have ended, by gateway, method and code."),
     counter(GATEWAY_REQUEST_IDS, "Proxied calls with a request id, by gateway and outcome."),
-    gauge(CERTIFICATE_EXPIRY, Unit::Seconds, "How long the listener's certificate is good."),
+    gauge(CERTIFICATE_EXPIRY, Unit::Seconds, "Time until the certificate of the listener expires."),
     gauge(AUDIT_QUEUE, Unit::Count, "Audit entries that wait to be stored."),
     Metric {
         name: AUDIT_BATCH,

@@ -22,7 +22,7 @@ pub enum DetectedGeneration {
     Known(Generation),
 }
 
-/// The configured generation of a gateway, which overrides the one detected from its version.
+/// The configured generation of a gateway, which overrides the detected generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Text)]
 pub struct PinnedGeneration(pub Generation);

@@ -52,7 +52,7 @@ pub struct Probe {
     pub status: Health,
     /// Version as reported, truncated and without control characters.
     pub version: String,
-    /// The configured generation, otherwise the one of the version.
+    /// The configured generation, otherwise that of the version.
     pub generation: DetectedGeneration,
     /// Response time on an open connection.
     pub latency: Duration,

@@ -27,7 +27,7 @@ pub(crate) enum StreamHandle {
     /// A response that has not ended.
     Body(RecvStream),
     /// A request that has not ended. Held only to be dropped.
-    #[expect(dead_code, reason = "dropping it is what it is for")]
+    #[expect(dead_code, reason = "it is kept only to be dropped")]
     Request(SendStream<Bytes>),
 }
 

@@ -55,7 +55,7 @@ pub struct GatewayRow {
     pub oidc_client_id: Option<String>,
     /// Encrypted.
     pub oidc_client_secret: Option<Vec<u8>>,
-    /// The configured schema family, which overrides the one of its version.
+    /// The configured generation, which overrides the detected one.
     pub pinned_generation: Option<PinnedGeneration>,
     /// State that probes and jobs detected.
     #[diesel(embed)]

@@ -40,8 +40,8 @@ impl SparePool {
         Self { connections: Mutex::default(), proof_timeout }
     }
 
-    /// Takes a connection of this `connection_version` and closes those of other versions. Returns `None` if there is
-    /// none.
+    /// Takes a connection of this `connection_version` and closes those of other versions. Returns `None` if it has
+    /// no such connection.
     pub(crate) fn take(&self, version: u64) -> Option<Lease> {
         let mut connections = self.connections.lock();
         connections.retain(|connection| connection.is_open() && connection.version() == version);

@@ -66,9 +66,9 @@ pub struct Target {
     pub budget: Arc<Budget>,
     /// Limits the log lines about failed calls.
     pub failures: Arc<FailureLog>,
-    /// The configured generation, otherwise the one found by the last probe. A connection has its own probe result.
+    /// The configured generation, otherwise that of the last probe. A connection has its own probe result.
     pub generation: DetectedGeneration,
-    /// The configured generation, which overrides the one of its version.
+    /// The configured generation, which overrides that of its version.
     pub pinned: Option<Generation>,
     /// Changes with everything that a connection depends on: address, TLS, credentials, configured generation. Not with
     /// probes.

@@ -159,7 +159,7 @@ impl Connection {
         }
         let blocks = [Some(parts.headers), body.trailers().await.map_err(broken)?];
         if headers::status_code(blocks.iter().flatten()).is_none() {
-            return Err(broken("its answer has no status, or none that is one"));
+            return Err(broken("its response has no status, or an invalid one"));
         }
         let end = blocks.iter().flatten().find(|part| headers::has_status(part));
         let Some(status) = end.and_then(Status::from_header_map) else {

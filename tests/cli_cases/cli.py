@@ -107,7 +107,7 @@ class Cli:
         self.env |= {"SHOREGUARD_ENDPOINT": endpoint, "SHOREGUARD_KEY": key}
 
     def run(self, *arguments, text="", **env):
-        """Runs a command to its end. Variables whose value is None are unset."""
+        """Runs a command to its end. Variables with the value `None` are unset."""
         full = {name: value for name, value in {**self.env, **env}.items() if value is not None}
         command = list(map(str, [self.program, *arguments]))
         try:

@@ -179,7 +179,7 @@ async fn t06_an_explanation_reveals_only_what_the_caller_can_see(sg: TestServer)
         let hidden = assert_refused!(explain(caller, None, "west").await, NotFound, "NOT_FOUND");
         let absent = assert_refused!(explain(caller, None, "wast").await, NotFound, "NOT_FOUND");
         assert_eq!(hidden.message().replace("west", ""), absent.message().replace("wast", ""));
-        // Also if the request is about another subject.
+        // The same if the request is about another subject.
         assert_refused!(
             explain(caller, Some(subject("viewer")), "west").await,
             NotFound,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::limit::start_time_limit;
 
-/// Time for a process to end, also if it first starts or drains on a busy machine.
+/// Time for a process to end, even if it first starts or drains on a busy machine.
 const EXIT_TIME_MAX: Duration = Duration::from_mins(2);
 const BINARY: &str = env!("CARGO_BIN_EXE_shoreguard");
 

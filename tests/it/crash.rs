@@ -44,7 +44,7 @@ pub(crate) fn start_by(command: Command, key: &str) -> ServerProcess {
 }
 
 /// Ends the leases of the killed server on PostgreSQL, where they would expire after half a minute. On SQLite, the next
-/// server does so itself, also if they would never expire.
+/// server does so itself, even if they would never expire.
 async fn expire(place: &DbLocation) {
     let until = match place {
         DbLocation::Postgres(_) => "2000-01-01 00:00:00.000000",

@@ -1,4 +1,4 @@
-//! Followers: what agents propose gets a review, and what becomes of it. The tests run each pass themselves.
+//! Followers: drafts of agents get a review, which follows their state. The tests run each pass themselves.
 
 use std::time::Duration;
 
@@ -159,7 +159,7 @@ async fn repeated_ask_keeps_its_votes(sg: TestServer, generation: Generation) {
     // An edit starts over.
     let edited = Proposal::allow("other.example.com", 443, "/usr/bin/curl").rule;
     edge.simulator.edit_proposal("default", "coder", &second, edited).unwrap();
-    // Also if the policy cannot be read at first.
+    // The same if the policy cannot be read at first.
     let failure = Script::TrailersOnly { code: tonic::Code::Internal, message: "no".to_owned() };
     edge.simulator.script("GetSandbox", failure, Times::Next(1));
     edge.follow(&sg).await;

@@ -55,7 +55,7 @@ async fn told(sg: &TestServer, name: &str) -> usize {
     dump::table(&sg.app.db, "events").await.matches(name).count()
 }
 
-/// Advances the clocks, including the one of leases.
+/// Advances the clocks, including that of leases.
 async fn pass(sg: &TestServer, time: Duration) {
     sg.app.clock.advance(time);
     sg.app.db.advance_clock(time.max(Duration::from_secs(31)));

@@ -53,7 +53,7 @@ async fn health(sg: &TestServer, gateway: &str) -> pb::GetGatewayHealthResponse 
     sg.admin().gateways().get_gateway_health(request).await.unwrap().into_inner()
 }
 
-/// Advances the clocks, including the one of leases.
+/// Advances the clocks, including that of leases.
 async fn pass(sg: &TestServer, time: Duration) {
     sg.app.clock.advance(time);
     sg.app.db.advance_clock(time.max(Duration::from_secs(31)));
@@ -136,7 +136,7 @@ async fn gateway_states_of_a_day_are_stored_with_response_times(sg: TestServer) 
     edge.set_version("0.1.7");
     probes(&sg).await;
     let states = health(&sg, "edge").await.states;
-    assert_eq!(states.len(), 2, "the one before it lasted into the day: {states:?}");
+    assert_eq!(states.len(), 2, "the state before it lasted into the day: {states:?}");
     let unknown = pb::GetGatewayHealthRequest { gateway: "none".into() };
     assert_refused!(sg.admin().gateways().get_gateway_health(unknown).await, NotFound, "NOT_FOUND");
     edge.stop().await;

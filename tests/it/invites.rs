@@ -427,7 +427,7 @@ async fn registration_with_an_existing_address_is_refused(sg: TestServer) {
     assert_eq!(dump::table(&sg.app.db, "users").await, before);
     assert!(
         entries(&sg, "user.register").await.is_empty(),
-        "a try that comes to nothing is counted, not recorded"
+        "a failed try is counted, not recorded"
     );
     register(&sg, "ben@example.com", &"b".repeat(72)).await.unwrap();
     sg.finish().await;

@@ -131,7 +131,7 @@ async fn an_answer_is_lost(lost: Lost) {
     }
     let (target, ending, detail) = rows(&db).await.remove(0);
     assert_eq!((target.as_str(), ending.as_deref()), ("edge", Some("failed")));
-    assert_eq!(detail.as_deref(), Some(r#"{"nothing_happened":"the audit log was away"}"#));
+    assert_eq!(detail.as_deref(), Some(r#"{"nothing_happened":"the audit log was unavailable"}"#));
     assert_eq!(rows(&db).await.len(), 1);
     // Later entries are recorded as usual.
     let entry = recorder.open(intent("core")).await.unwrap();

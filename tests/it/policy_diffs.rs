@@ -262,7 +262,7 @@ async fn documents_and_differences_are_limited(sg: TestServer) {
         let refused = assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
         assert!(refused.message().contains("deeper than 16 levels"), "{refused:?}");
 
-        // Each list has the one before ten times.
+        // Each list contains the previous list ten times.
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..10 {
             let aliases = vec![format!("*a{}", level - 1); 10].join(", ");

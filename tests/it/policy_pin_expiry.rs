@@ -76,7 +76,7 @@ async fn an_expired_pin_is_over_before_the_job_ran(sg: TestServer) {
     let next = set(&operator, pin_request(in_hours(&sg, 4))).await.unwrap();
     assert_eq!((next.pinned_by.as_str(), next.setter_role()), ("sp:ops", pb::Role::Operator));
     unpin(&operator, "").await.unwrap();
-    // The clock ends it, also if a caller pins the sandbox again first.
+    // The clock ends it, even if a caller pins the sandbox again first.
     sg.app.audit.wait_settled().await;
     let ends = admin.audit_entries("coder", "policy_pin.expire").await;
     let [end] = ends.as_slice() else { panic!("{ends:?}") };

@@ -229,7 +229,7 @@ fn t14_a_client_certificate_is_refused_after_its_ca_is_replaced() {
         while let Ok(Some(_)) = events.message().await {}
         let who = pb::GetCurrentIdentityRequest {};
         let dead = ci.auth().get_current_identity(who).await;
-        assert!(dead.is_err(), "its CA is no longer the one for callers");
+        assert!(dead.is_err(), "callers no longer prove themselves with its CA");
         let seen = of(&others).auth().get_current_identity(who).await.unwrap().into_inner();
         assert_eq!(seen.actor, "sp:ci");
         assert!(answers(&mut standing).await, "a connection without a certificate stays open");

@@ -165,10 +165,10 @@ def main():
         code = shoreguard_testing.stop(server.process)
         if code == 0:
             passed += 1
-            print("ok    the server stops when it is told to")
+            print("ok    the server stops on request")
         else:
             failed += 1
-            print(f"FAIL  the server was told to stop: exit code {code}")
+            print(f"FAIL  the server was stopped: exit code {code}")
         if failed:
             print(f"--- the end of the server's log:\n{shoreguard_testing.tail(server.log)}")
     print(f"{passed} passed, {failed} failed")

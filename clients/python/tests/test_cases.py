@@ -221,7 +221,7 @@ def test_case(bench: Any, case: dict[str, Any], kind: str) -> None:
 
 
 def with_existing(client: sg.Client, step: dict[str, Any]) -> None:
-    """Makes a call of a table, also while the server is restarted, however long that takes."""
+    """Makes a call of a table, even while the server is restarted, however long that takes."""
     function = attribute(client, step["call"])
     until = time.monotonic() + 60
     while True:

@@ -141,7 +141,7 @@ test("a session is replaced as a whole, and the rest is kept", async () => {
   assert.equal(statSync(credentials).mode & 0o777, 0o600);
 });
 
-test("a session is for one endpoint, also if its context gets another one", async () => {
+test("a session is for one endpoint, even if its context gets another one", async () => {
   const due = { sessionToken: "c", refreshToken: "d", expireTimeMs: 0 };
   const used: string[] = [];
   const refresh = async (token: string) => {

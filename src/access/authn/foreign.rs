@@ -64,7 +64,7 @@ fn resolve_caller(provider: &Provider, claims: &Claims, snapshot: &Snapshot) -> 
     let found = if let Some(user) = linked {
         snapshot.caller(PrincipalId::User(user))?
     } else {
-        let unmatched = |why: &&str| debug!(provider = config.name, why, "a token is not taken");
+        let unmatched = |why: &&str| debug!(provider = config.name, why, "a token is not accepted");
         let rule = claims.first_matching_rule(config).inspect_err(unmatched).ok()?;
         let (id, _) =
             snapshot.live_service_principal(&rule.service_principal_name(&config.name))?;

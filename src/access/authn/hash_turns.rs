@@ -29,7 +29,7 @@ const FAMILIAR_PER_ADDRESS_MAX: usize = 32;
 /// The same for other callers.
 const STRANGERS_MAX: usize = 32;
 const STRANGERS_PER_ADDRESS_MAX: usize = 4;
-/// One of this number of turns is for strangers while familiar callers wait.
+/// While familiar callers wait, one turn out of this number is for strangers.
 const TURNS_PER_STRANGER: u32 = 4;
 const RETRY_IN: Duration = Duration::from_secs(1);
 

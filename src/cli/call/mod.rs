@@ -165,7 +165,7 @@ async fn read_request(argument: &str) -> Result<String, CliError> {
     input::on_thread(move || input::read_text(&argument)).await?.map_err(CliError::Usage)
 }
 
-/// Parses the request, or for a stream of requests one on each line. If a gateway is given, it is the one of the request.
+/// Parses the request, or for a stream of requests one on each line. A given gateway is set in the request.
 fn parse_requests(
     method: &MethodDescriptor,
     json: &str,

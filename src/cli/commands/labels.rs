@@ -1,6 +1,6 @@
 //! Labels of an update: what is given is added to the stored labels, as other command lines do. The server replaces all.
 //!
-//! Invariant: labels that a command does not name stay, also if another caller changes them at the same time: the etag of
+//! Invariant: labels that a command does not name stay, even if another caller changes them at the same time: the etag of
 //! the object that was read is sent.
 
 use clap::{Arg, ArgAction, ArgMatches, Command};

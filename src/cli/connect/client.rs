@@ -103,7 +103,7 @@ impl Client {
         self.context.as_ref()
     }
 
-    /// Returns the context of the session that calls use. None if they use a key, or nothing that is stored.
+    /// Returns the context of the session that calls use; `None` if they use a key or nothing that is stored.
     pub(in crate::cli) fn session_context(&self) -> Option<&Context> {
         let is_session = matches!(self.credential, Some(Credential::Session(_)));
         self.context.as_ref().filter(|_| is_session)

@@ -82,7 +82,7 @@ impl ConnectArgs {
 
     /// Returns the arguments of a command that makes its own credential.
     pub(super) fn without_credential(server: ServerArgs) -> Self {
-        // An empty key means no credential, also if the environment or the context has one.
+        // An empty key means no credential, even if the environment or the context has one.
         Self { server, key: Some(Secret::new("")) }
     }
 

@@ -1,4 +1,4 @@
-//! Adding a rule: as its own rule, or merged into the one of its name or into one with an endpoint of it.
+//! Adds a rule: as a rule of its own, or merged into the rule of the same name or into a rule with the same endpoint.
 
 use prost_reflect::DynamicMessage;
 use shoreguard_proto::release::Generation;

@@ -124,7 +124,7 @@ fn changed_units(kept: &Rule, merged: &Endpoint, generation: Generation) -> Vec<
     })
 }
 
-/// Returns which of these parts of an endpoint an edit does not name.
+/// Returns those of these parts of an endpoint that an edit does not name.
 fn unnamed_units(given: &Rule, merged: &Endpoint, units: &[Unit]) -> Vec<Unit> {
     if units.is_empty() {
         return Vec::new();

@@ -23,7 +23,7 @@ const RULE_NAME: u32 = 1;
 const RULE: u32 = 2;
 
 impl Edit {
-    /// Returns the edits that the merge operations of an encoded `UpdateConfigRequest` make; none if it has none.
+    /// Returns the edits that the merge operations of an encoded `UpdateConfigRequest` make.
     ///
     /// # Errors
     /// `Invalid` for an operation that is malformed, incomplete, or has a part that this build does not know.

@@ -74,8 +74,8 @@ pub fn replacement(before: &StoredWorkflow, new: Option<&Rule>) -> RuleChange {
     RuleChange { weakens, least_role: Role::None }
 }
 
-/// Returns the workflows under which the one of a scope is changed: those of this scope, itself included, and of the
-/// wider ones.
+/// Returns the workflows that apply to a change of the workflow of a scope: those of this scope, including the changed
+/// workflow, and of the wider scopes.
 #[must_use]
 pub fn containing(workflows: &[StoredWorkflow], scope: &RuleScope) -> InForce {
     in_force(workflows.iter().filter(|stored| stored.scope.contains(scope)))

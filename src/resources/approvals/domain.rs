@@ -248,7 +248,7 @@ pub fn withdraw_all<'a>(
             let rounds = store::voting_on(tx, gateway, sandbox, WITHDRAW_BATCH).await?;
             let count = rounds.len();
             for mut round in rounds {
-                // One whose time is over has expired, also if no worker ran.
+                // A round whose time is over has expired, even if no worker has stored that yet.
                 if effective_state(&round, now).is_closed() {
                     clocks::end_if_due(ctx, tx, &mut round, now).await?;
                 } else {

@@ -97,7 +97,7 @@ async fn apply_clock(
                     return Ok(Some(RoundState::Withdrawn));
                 };
                 let now = ctx.db().now(tx).await?;
-                // A round whose time is over has expired, also if its escalation was not reported before (g14).
+                // A round whose time is over has expired, even if its escalation was not reported before (g14).
                 if clocks::due(&round, now) == Some(Due::Escalation) {
                     // Nothing is stored before this.
                     if !feed::is_current(tx, &position).await? {

@@ -16,7 +16,7 @@ fn aad<'a>(purpose: &'a str, key_id: &'a str) -> Aad<'a> {
 /// Returns kind, key id and secret of each key, for each kind the current key first. Generates missing keys.
 ///
 /// # Errors
-/// `Unavailable` if a stored key cannot be unsealed because the master key is not the one it was sealed with.
+/// `Unavailable` if a stored key cannot be unsealed because it was sealed with another master key.
 pub async fn token_keys(
     db: &Db,
     master: &MasterKeys,

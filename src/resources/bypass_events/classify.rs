@@ -221,7 +221,7 @@ mod tests {
             let fields = fields.map(|(key, value)| (key.to_owned(), value.to_owned()));
             assert_eq!(found.line.fields, std::collections::BTreeMap::from(fields));
         }
-        // A keyword counts also where it is not stored: after a long text, in a field after many, and in a field whose
+        // A keyword counts even where it is not stored: after a long text, in a field after many, and in a field whose
         // key occurs again.
         let fields: Vec<String> =
             (0..ocsf::FIELDS_MAX).map(|number| format!("a{number}:b")).collect();

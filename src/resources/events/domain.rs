@@ -153,7 +153,7 @@ pub async fn head(conn: &mut Conn) -> Result<i64, Error> {
     Ok(store::sequence_range(conn).await?.head)
 }
 
-/// Returns the id of the newest event, also if it has no sequence number yet; 0 without events.
+/// Returns the id of the newest event, even if it has no sequence number yet; 0 without events.
 pub async fn newest_id(conn: &mut Conn) -> Result<i64, Error> {
     store::newest_id(conn).await
 }

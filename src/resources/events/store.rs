@@ -142,7 +142,7 @@ pub async fn list_between(
     })?)
 }
 
-/// Returns the id of the newest event, also if it has no sequence number yet; 0 without events.
+/// Returns the id of the newest event, even if it has no sequence number yet; 0 without events.
 pub async fn newest_id(conn: &mut Conn) -> Result<i64, Error> {
     let newest = events::table.select(diesel::dsl::max(events::id));
     let found: Option<i64> = on_conn!(conn, |c| newest.first(c).await)?;

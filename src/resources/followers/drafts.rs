@@ -358,7 +358,7 @@ async fn end_missing(
     Ok(())
 }
 
-/// Ends all rounds of drafts of a sandbox that was removed, and forgets what was seen of it.
+/// Ends all rounds of drafts of a sandbox that was removed, and drops the state of its drafts.
 pub(super) async fn end_all(pass: &mut Pass<'_>, name: &SandboxName) -> Result<(), Error> {
     let (ctx, place) = (pass.ctx, pass.place(name));
     let rejections = pass.rejections.remove(name).unwrap_or_default();

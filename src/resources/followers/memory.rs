@@ -1,4 +1,4 @@
-//! What a follower remembers between passes. A follower on another replica begins without it, and only does more work.
+//! State that a follower keeps in memory between passes. On another replica it begins without, which only costs work.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -26,7 +26,7 @@ const OVERFLOWING_AFTER: Duration = Duration::from_mins(5);
 /// Minimum time between two reads of one log: the interval of passes by default, less its jitter.
 const LOGS_EVERY: Duration = Duration::from_secs(13);
 
-/// What is remembered of one gateway.
+/// State of one gateway between passes.
 #[derive(Debug)]
 pub struct Memory {
     pub(super) pace: Pace,
@@ -38,13 +38,13 @@ pub struct Memory {
     pub(super) last_pin: i64,
     /// Minimum time between two reads of one log.
     pub(super) logs_every: Duration,
-    /// What the last pass has read; `None` if it has written something, or has failed.
+    /// Data that the last pass read; `None` if it wrote something or failed.
     pub(super) settled: Option<Settled>,
     /// Maximum time of a pass; `None` for that of the configured interval.
     pub(super) pass_time_max: Option<Duration>,
 }
 
-/// What is remembered of one sandbox.
+/// State of one sandbox between passes.
 #[derive(Debug, Default)]
 pub(super) struct SandboxMemory {
     /// When it was last read.
@@ -114,7 +114,7 @@ impl Compared {
 }
 
 impl Memory {
-    /// Creates it with nothing remembered.
+    /// Creates an empty state.
     #[must_use]
     pub fn new(config: &Gateways) -> Self {
         Self {

@@ -1,13 +1,13 @@
-//! What a follower remembers of a pass in which nothing had changed and nothing was written: the next pass reads the
-//! same again only if something has.
+//! Data of a pass in which nothing had changed and nothing was written. The next pass reads it again only if something
+//! has changed.
 //!
 //! Invariants
-//! - the numbers of the rows were read before the rows, and before the gateway was asked: what has changed since makes
-//!   them differ;
-//! - it is dropped when a pass begins, and stored again by a pass that has not failed and has written nothing: nothing
-//!   here is older than the last pass;
-//! - the list of the gateway is compared by what is stored of it, since a gateway may encode the same list in another
-//!   way.
+//! - the counts and versions of the rows were read before the rows, and before the gateway was called: they differ if
+//!   a row has changed since;
+//! - the data is dropped when a pass begins, and kept again by a pass that has not failed and has written nothing: it
+//!   is never older than the last pass;
+//! - of the list of the gateway, only the stored fields are compared, since a gateway may encode the same list in
+//!   another way.
 
 use std::collections::{HashMap, HashSet};
 
@@ -27,32 +27,32 @@ const ROUNDS_MAX: usize = 1_000;
 /// The positions of the sandboxes of a gateway.
 pub(super) type Positions = HashMap<SandboxName, Position>;
 
-/// What is remembered of the last pass.
+/// Data of the last pass, kept in memory.
 #[derive(Debug)]
 pub(super) struct Settled {
-    /// The numbers of the rows.
+    /// Counts and versions of the stored rows.
     pub(super) stamp: Stamp,
     /// The list of the gateway.
     pub(super) list: ListDigest,
     /// The positions of the listed sandboxes.
     pub(super) positions: Positions,
-    /// What was read of drafts.
+    /// Stored rows about drafts.
     pub(super) drafts: StoredDrafts,
 }
 
-/// What is stored of the drafts of a gateway.
+/// Stored rows about the drafts of a gateway.
 #[derive(Debug, Default)]
 pub(super) struct StoredDrafts {
     /// Number of rounds that have not ended, of the sandboxes that have some.
     pub(super) open: HashMap<SandboxName, i64>,
-    /// Sandboxes of which something is stored.
+    /// Sandboxes that have a row of drafts without a round.
     pub(super) noted: HashSet<SandboxName>,
     /// Rounds that have not ended, of the sandboxes whose rounds were read.
     pub(super) rounds: HashMap<SandboxName, Vec<OpenRound>>,
 }
 
 impl StoredDrafts {
-    /// Forgets the rounds if there are too many.
+    /// Drops the rounds if there are too many.
     pub(super) fn limit(&mut self) {
         if self.rounds.values().map(Vec::len).sum::<usize>() > ROUNDS_MAX {
             self.rounds.clear();

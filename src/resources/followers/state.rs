@@ -44,7 +44,7 @@ enum Change<'s> {
     PhaseChanged(&'s Sandbox, Phase),
 }
 
-/// Reads what is stored of the drafts of a gateway, without rows of which there are none.
+/// Reads the stored rows about drafts of a gateway. Reads no table that the counts show to be empty.
 ///
 /// # Errors
 /// Those of the database.

@@ -75,8 +75,8 @@ pub fn lock_first(
     })
 }
 
-/// Returns the name of the gateway with this endpoint, also if its host is spelled with or without a dot at its end; if
-/// there are several, of the one registered first.
+/// Returns the name of the gateway with this endpoint, whether or not its host has a dot at its end. If there are
+/// several, returns that of the first registered.
 pub async fn name_by_endpoint(conn: &mut Conn, endpoint: &str) -> Result<Option<String>, Error> {
     let (plain, dotted) = spellings(endpoint);
     Ok(on_conn!(conn, |c| gateways::table
@@ -89,8 +89,8 @@ pub async fn name_by_endpoint(conn: &mut Conn, endpoint: &str) -> Result<Option<
 }
 
 /// Returns the ids and names of the gateways to which a pin or a workflow may apply and that have this endpoint or had
-/// it under a rule, also if its host is spelled with or without a dot at its end, in the order of their registration,
-/// after an id, at most `limit`.
+/// it under a rule, whether or not its host has a dot at its end. They are in the order of their registration, after an
+/// id, at most `limit`.
 pub async fn governed_at_endpoint(
     conn: &mut Conn,
     endpoint: &str,

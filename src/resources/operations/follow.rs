@@ -1,7 +1,7 @@
 //! Follows one operation for a stream.
 //!
 //! Invariants
-//! - a state is sent only if its reader sees a difference to the one before: the work also stores steps and leases;
+//! - a state is sent only if its reader sees a difference to the previous one: the work also stores steps and leases;
 //! - the final state is always sent, and ends the stream;
 //! - a state that waits for a slow reader is dropped if the reader has lost the role that it needs.
 

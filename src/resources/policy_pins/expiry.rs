@@ -18,7 +18,7 @@ use crate::resources::stored_rules::domain::{Pin, delete_pin};
 use crate::resources::write_intents::domain as write_intents;
 use crate::status::code_and_reason;
 
-/// Ends the pin of a sandbox if it has expired. The clock is the actor, also if a caller pins the
+/// Ends the pin of a sandbox if it has expired. The clock is the actor, even if a caller pins the
 /// sandbox again.
 pub(super) async fn end_at(ctx: &Ctx, place: &SandboxRef) -> Result<(), Error> {
     let (found, now) = {

@@ -133,7 +133,7 @@ pub(super) async fn find_outcome(
     tokio::select! {
         became = timeout(ASK_TIME, search(running, lost)) => {
             let became = became.unwrap_or_else(|_| {
-                let why = "the gateway did not say what became of the sandbox";
+                let why = "the gateway did not report whether it created the sandbox";
                 let silent = || Failure::new(FailureCode::GatewayUnreachable, why);
                 Err(lost.why.as_ref().map_or_else(silent, |why| why.failure.clone()))
             });

@@ -202,7 +202,7 @@ pub async fn set_missing_since(conn: &mut Conn, id: i64, since: Timestamp) -> Re
     Ok(())
 }
 
-/// Changes description and labels if the version is still the one in `meta`. Returns whether they were changed.
+/// Changes description and labels if the version is still that of `meta`. Returns whether they were changed.
 pub async fn update_meta(
     conn: &mut Conn,
     meta: &SandboxMeta,

@@ -22,7 +22,7 @@ const TRIES_MAX: u32 = 100;
 /// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(1_500);
 
-/// What became of the sandbox of a creation.
+/// Result of undoing a creation.
 #[derive(Debug)]
 #[must_use = "the creation ends if it was canceled"]
 pub(super) enum Undo {

@@ -245,7 +245,7 @@ pub async fn update(
         check_target(ctx, &target).await?;
     }
     let fields = json!({ "fields": change.fields });
-    // The failures are forgotten when it is switched on, and are those of another receiver if that changes.
+    // The count of failures is reset when the webhook is enabled, or when it gets another receiver.
     let has_failures = change.active != Some(true) && target.has_destination_of(&before);
     let (mut webhook, secret) = changed(ctx, &found, &before, &target, change)?;
     let updated = ctx
@@ -268,7 +268,7 @@ pub async fn update(
 
 /// Notes at which event an update switches a webhook off or on. The position is locked, so that no event is queued
 /// before the commit: when it is switched off, none is queued after the noted one, and when it is switched on, none
-/// that was written before, also if it was not yet read.
+/// that was written before, even if it was not yet read.
 async fn note_switch(tx: &mut Tx<'_>, found: &Webhook, webhook: &mut Webhook) -> Result<(), Error> {
     if found.is_active == webhook.is_active {
         return Ok(());
@@ -370,7 +370,7 @@ pub async fn rotate_secret(
     Ok((view(ctx, rotated), Some(secret)))
 }
 
-/// Deletes a webhook with its deliveries, also if it cannot be read.
+/// Deletes a webhook with its deliveries, even if it cannot be read.
 pub async fn delete(ctx: &Ctx, id: WebhookId, given_etag: &str) -> Result<(), Error> {
     ctx.set_audit_target(id.to_string());
     {

@@ -3,7 +3,7 @@
 //!
 //! Invariants
 //! - the messages of events and the position after them are stored in one transaction that proves the lease: no event
-//!   is lost and none is queued twice, also if a replica crashes;
+//!   is lost and none is queued twice, even if a replica crashes;
 //! - nothing of this runs in a call;
 //! - a webhook gets a message of each event that was written after it was created, by whichever clock, and of no
 //!   earlier one. When an event is written is when its row is inserted, not when its transaction ends: on PostgreSQL, an

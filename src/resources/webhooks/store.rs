@@ -152,7 +152,7 @@ pub async fn by_id(conn: &mut Conn, id: WebhookId) -> Result<Option<Webhook>, Er
     Ok(load(conn, id).await?)
 }
 
-/// Returns a webhook by id, also if this version cannot read its row.
+/// Returns a webhook by id, even if this version cannot read its row.
 ///
 /// # Errors
 /// Those of the database.

@@ -24,7 +24,7 @@ pub const FANOUT: Worker = Worker {
     tick: |ctx, lease| Box::pin(fanout::queue_events(ctx, lease)),
 };
 
-/// Worker that disables webhooks with too many pending messages, and forgets expired secrets.
+/// Worker that disables webhooks with too many pending messages, and deletes expired secrets.
 pub const BACKLOG: Worker = Worker {
     name: "webhook-backlog",
     interval: |_| Duration::from_secs(30),

@@ -48,7 +48,7 @@ pub struct NewIntent<'a> {
     pub at: Timestamp,
     /// Time after which it is not sent any more.
     pub deadline: Timestamp,
-    /// Open audit entry of the call: its outcome says what became of the write.
+    /// Open audit entry of the call: its outcome is that of the write.
     pub audit: Option<AuditId>,
 }
 

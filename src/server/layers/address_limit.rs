@@ -31,7 +31,7 @@ pub(in crate::server) fn admit(mut started: StartedCall) -> Result<StartedCall, 
     }
 }
 
-/// Number of addresses after which idle ones are forgotten.
+/// Number of addresses after which idle ones are dropped.
 const ADDRESSES_MAX: usize = 100_000;
 /// Time between two scans for idle addresses, in milliseconds: a scan reads all of them, on a core.
 const SCAN_INTERVAL_MS: u64 = 1_000;

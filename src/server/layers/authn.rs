@@ -55,7 +55,7 @@ async fn authenticate(
         Ok(claims) => claims,
         Err(provider::ProviderError::Unavailable(error)) => return Err(error),
         Err(provider::ProviderError::Refused(why)) => {
-            debug!(provider = provider.config.name, why, "a token of an issuer is not taken");
+            debug!(provider = provider.config.name, why, "a token of an issuer is not accepted");
             return Err(invalid());
         }
     };

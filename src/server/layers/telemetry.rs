@@ -53,7 +53,7 @@ where
 fn finish(note: &AuditNotes, mut measurement: CallMeasurement, response: &mut Response<Body>) {
     let (id, method) = (measurement.request_id, measurement.method);
     let headers = response.headers_mut();
-    // The proxy sets this header itself, and removes the one of a gateway.
+    // The proxy sets this header itself, and removes that of a gateway.
     let gateway = headers.get("x-shoreguard-gateway").and_then(|name| name.to_str().ok());
     measurement.gateway = gateway.map(|name| measurement.metrics.gateway(name));
     headers.insert(REQUEST_ID, request_id::to_header(id));

@@ -64,7 +64,7 @@ async fn a_workflow_names_the_open_approvals_in_its_scope(sg: TestServer) {
     // That review is about another version of the rule now.
     assert_eq!((named, count), (vec![open, approved, next], 3));
 
-    // One whose time is over has ended, also if no worker ran.
+    // A review whose time is over has ended, even if no worker has stored that yet.
     sg.app.db.advance_clock(8 * DAY);
     assert_eq!(touched(&sg, request("", "", operators(3))).await, (vec![], 0));
     sg.finish().await;

@@ -114,7 +114,7 @@ async fn an_edit_keeps_no_votes(sg: TestServer) {
     assert_eq!(fact(&closed, "state"), "superseded");
     assert_eq!(fact(&closed, "successor"), second.to_string());
     assert!(ana.votes(first).await.iter().all(|vote| vote.clear_time.is_some()));
-    // Both authors are excluded, also the one of the predecessor.
+    // Both authors are excluded, including that of the predecessor.
     let dora = sg.with_token(&of.dora);
     assert_refused!(dora.approve(second).await, PermissionDenied, "OWN_CHANGE");
     assert_eq!(events(&sg, "approval.superseded").await, 1);

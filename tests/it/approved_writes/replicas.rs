@@ -1,4 +1,4 @@
-//! Several replicas: only one of them writes, also if one was frozen beyond its lease.
+//! Several replicas: only one of them writes, even if one was frozen beyond its lease.
 
 use shoreguard::db::Engine;
 use shoreguard::resources::approvals::RoundState;

@@ -170,7 +170,7 @@ async fn g04_an_editor_before_a_rule_does_not_approve_under_it(
     edit(&ana, of, &wanted.id, "edited.example").await.unwrap();
     assert_eq!(open_reviews(&ana, of.0).await, 0);
     assert_edited_by_ana(&sg, of, &wanted.id).await;
-    // Also if the gateway has not said what the draft is.
+    // The same if the gateway has not reported the draft.
     sg.sql("DELETE FROM approval_workflows").await;
     let other = ask(&simulator, "other.example");
     let message = "no".to_owned();

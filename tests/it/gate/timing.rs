@@ -58,7 +58,7 @@ async fn t13_a_pin_names_a_write_in_flight_and_stops_the_next(sg: TestServer) {
         let refused = scene.call("UpdateConfig", &merge()).await;
         assert_refused!(refused, FailedPrecondition, "POLICY_PINNED");
         hold.release();
-        // The gateway decides what becomes of it, and its outcome ends the write.
+        // The gateway accepts or refuses it, and this outcome ends the write.
         let _ = first.await.unwrap();
         eventually("the write is over", || async { stored::count_intents(&sg).await == 0 }).await;
         assert!(scene.pin(None, &sg).await.in_flight.is_empty());

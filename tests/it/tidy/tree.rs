@@ -121,7 +121,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("sandboxes/input.rs", "what a caller may say of a sandbox, parsed"),
     ("sandboxes/templates.rs", "templates of two kinds in one list"),
     ("sandboxes/logs.rs", "which lines of a log are requested"),
-    ("sandboxes/lost_response.rs", "what became of a creation whose answer was lost"),
+    ("sandboxes/lost_response.rs", "the outcome of a creation whose response was lost"),
     ("sandboxes/after_create.rs", "what follows a creation, for each kind of caller"),
     ("sandboxes/presets.rs", "the presets of a template, as the first change of a sandbox"),
     ("sandboxes/stock_client.rs", "creations by stock clients"),

@@ -5,7 +5,7 @@ use super::{Faults, read_files};
 
 /// Requests with a field `name` that does not name a new resource.
 const OTHER_NAMES: [(&str, &str); 2] = [
-    ("SearchComponentsRequest", "the name of a component, which is no resource"),
+    ("SearchComponentsRequest", "the name of a component, which is not a resource"),
     ("UpdateGroupRequest", "the new name of the group"),
 ];
 

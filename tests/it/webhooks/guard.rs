@@ -60,7 +60,7 @@ const FORBIDDEN: [&str; 18] = [
 
 /// Switches a requested webhook off. Only addresses of private networks show that these are refused, and only a public
 /// address shows that it is accepted. A creation connects to none of them, and nothing is ever sent to a webhook that
-/// is switched off, also if an address were accepted by mistake.
+/// is switched off, even if an address were accepted by mistake.
 fn switched_off(asked: pb::CreateWebhookRequest) -> pb::CreateWebhookRequest {
     pb::CreateWebhookRequest { active: Some(false), ..asked }
 }

@@ -33,7 +33,7 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class ServerProcess:
-    """A server that any command starts, such as one that changes the root first.
+    """A server that any command starts, for instance after a change of the root.
 
     Its log must be JSON (`telemetry.log_format`) of the level `info` or a finer one: the addresses are read from it. It
     must have a listener for metrics, which says whether it is ready.

@@ -159,7 +159,8 @@ class Client(Services):
 
     - `endpoint`: URL of the server. Default: `SHOREGUARD_ENDPOINT`, then the current context, then
       `http://127.0.0.1:8443`.
-    - `key`: API key or other bearer token; an empty text is none. Default: `SHOREGUARD_KEY`, then the context.
+    - `key`: API key or other bearer token; an empty text means no credential. Default: `SHOREGUARD_KEY`, then the
+      context.
     - `ca`: CA certificates of the server: a path, or PEM as bytes. Default: the context, then those of grpcio.
     - `context`: name of a context of the command line, in place of the environment.
     - `deadline`: seconds that a unary call may take with its repeats, unless the call says otherwise.

@@ -106,7 +106,7 @@ impl State {
         Ok(())
     }
 
-    /// Simulates a supervisor after it has connected. If the sandbox has no policy, the supervisor sets the one of the
+    /// Simulates a supervisor after it has connected. If the sandbox has no policy, the supervisor sets that of the
     /// image, or its own. Then it loads the newest revision.
     pub(crate) fn simulate_supervisor(&mut self, at: &ObjectKey) {
         let Some(sandbox) = self.sandboxes.get_mut(at) else { return };

@@ -2,7 +2,7 @@
 //! connection, and approved at once if the gateway is set to do so.
 //!
 //! Invariants
-//! - refused connections of one program to one host and port are one proposal, also after its decision;
+//! - refused connections of one program to one host and port are one proposal, even after its decision;
 //! - of the pending proposals for one connection, only the newest stays pending.
 
 use tonic::Status;

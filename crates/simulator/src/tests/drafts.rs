@@ -103,7 +103,7 @@ async fn equal_proposals_are_merged_and_newer_proposals_supersede_older_ones() {
     assert_eq!(seen[0].rejection_reason, format!("superseded by chunk {second}"));
     client.approve_draft_chunk(approve(&seen[1])).await.unwrap();
     let many = Proposal { hits: 500, ..again() };
-    assert_eq!(simulator.propose("", "a", many).unwrap(), first, "also after its decision");
+    assert_eq!(simulator.propose("", "a", many).unwrap(), first, "even after its decision");
     let late = chunks(&mut client).await;
     assert_eq!((late.len(), late[0].hit_count, late[0].status.as_str()), (2, 102, "rejected"));
     let third = simulator.propose("", "a", authored).unwrap();

@@ -62,7 +62,7 @@ pub const DISPATCH: Worker = Worker {
     tick: |ctx, lease| Box::pin(dispatch(ctx, lease)),
 };
 
-/// What the dispatcher of this replica remembers. Another replica that takes over begins without it.
+/// State of the dispatcher of this replica, in memory. A replica that takes over begins without it.
 #[derive(Debug, Default)]
 pub struct DispatchState {
     waits: Mutex<HashMap<ApprovalRoundId, Wait>>,

@@ -1,4 +1,4 @@
-//! What became of a decision about a draft: by its status on the gateway, and by the rule in the revisions.
+//! Determines the outcome of a decision about a draft from its status on the gateway and from the revisions.
 
 use super::found::{Found, Written};
 use super::live;
@@ -96,7 +96,7 @@ enum Wanted {
     Removed,
 }
 
-/// Asks the gateway what became of a decision. `base_version` is the newest version before it.
+/// Asks the gateway for the outcome of a decision. `base_version` is the newest version before it.
 ///
 /// # Errors
 /// `NOT_FOUND` if the sandbox does not exist, or is another one.
@@ -118,7 +118,7 @@ pub(super) async fn look(
     Ok(decide(reviewed.wanted(), status, &revisions, base_version))
 }
 
-/// Decides what became of a decision. `revisions` are the newest one and all after the base, newest first.
+/// Determines the outcome of a decision. `revisions` are the newest one and all after the base, newest first.
 fn decide(
     wanted: Wanted,
     status: Option<ChunkStatus>,

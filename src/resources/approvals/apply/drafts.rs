@@ -6,7 +6,7 @@
 //!   has changed on which it depends;
 //! - a token is renewed only by an approval that is sent here, after the votes were counted: the call that renews it
 //!   approves if nothing has changed;
-//! - what the gateway has decides about the outcome, also if it reports success.
+//! - what the gateway has decides about the outcome, even if it reports success.
 
 use std::time::Duration;
 
@@ -228,7 +228,7 @@ impl Attempt<'_> {
             let answer = fail_points::while_sending(self.call(&state, until)).await;
             fail_points::reached(FailPoint::ApplyAnswered);
             let refusal = match Answer::of(answer, self.gateway.may_have_processed()) {
-                // What the gateway has decides, also if it reports success.
+                // What the gateway has decides, even if it reports success.
                 Answer::Done(_) | Answer::Unknown(_) => {
                     let (id, gateway) = (self.round.id, Some(&self.gateway));
                     return Box::pin(settle::settle(self.running, id, gateway)).await;

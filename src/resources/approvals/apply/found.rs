@@ -1,4 +1,4 @@
-//! Decides what became of a write: by the gateway's answer, and by what the gateway has. Pure.
+//! Determines the outcome of a write from the gateway's answer and from the policy that the gateway has. Pure.
 //!
 //! Invariants
 //! - unless it is certain that a write had no effect, its outcome is unknown, and the gateway's state decides;
@@ -120,7 +120,7 @@ pub struct Written {
     pub lost_marks: LostMarks,
 }
 
-/// What became of a write.
+/// Outcome of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// This revision has the candidate, apart from marks that the gateway has dropped.
@@ -136,7 +136,7 @@ pub enum Found {
     Moved,
 }
 
-/// Decides what became of a write. `revisions` are the newest one and all after the base, newest first.
+/// Determines the outcome of a write. `revisions` are the newest one and all after the base, newest first.
 #[must_use]
 pub fn decide(wanted: &Wanted<'_>, revisions: &[ComparedRevision]) -> Found {
     let later = || revisions.iter().filter(|revision| revision.seen.version > wanted.base_version);

@@ -1,4 +1,4 @@
-//! Reads what a gateway has of a sandbox's policy, for comparing and for finding out what became of a write.
+//! Reads the policy of a sandbox on its gateway, to compare it and to determine the outcome of a write.
 //!
 //! Invariant: the resource version is read first. A revision that is written while the rest is read changes it, so that
 //! the gateway refuses the write that expects it.

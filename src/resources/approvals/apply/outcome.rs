@@ -1,4 +1,4 @@
-//! Stores what became of a write, with what follows from it, in one transaction.
+//! Stores the outcome of a write and its consequences in one transaction.
 
 use serde_json::json;
 
@@ -17,7 +17,7 @@ use crate::resources::operations::RunningOperation;
 use crate::resources::operations::retry::with_retries;
 use crate::resources::write_intents::domain as write_intents;
 
-/// What became of a write.
+/// Outcome of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The gateway has it, in this revision.

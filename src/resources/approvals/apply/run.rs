@@ -1,4 +1,4 @@
-//! The work of an operation: writes a round, or finds out what became of its write, until the round has ended.
+//! The work of an operation: writes a round, or determines the outcome of its write, until the round has ended.
 
 use std::time::Duration;
 

@@ -202,7 +202,7 @@ impl Attempt<'_> {
             let answer = fail_points::while_sending(self.gateway.write_policy(&write, until)).await;
             fail_points::reached(FailPoint::ApplyAnswered);
             match Answer::of(answer, self.gateway.may_have_processed()) {
-                // What the gateway has decides, also if it reports success.
+                // What the gateway has decides, even if it reports success.
                 Answer::Done(_) | Answer::Unknown(_) => {
                     return self.settle(sending.0).await;
                 }

@@ -43,7 +43,7 @@ enum Want {
     Draft(Reviewed),
 }
 
-/// Waits until it is certain what became of a write, and stores it. That it is done is certain at once; anything else
+/// Waits until the outcome of a write is certain, and stores it. That it is done is certain at once; anything else
 /// is certain only when it can no longer arrive. `answered` is the connection on which it was sent.
 ///
 /// # Errors
@@ -184,7 +184,7 @@ async fn store_written(
     Ok(())
 }
 
-/// Stores what became of a write that can no longer arrive.
+/// Stores the outcome of a write that can no longer arrive.
 async fn store_found(
     running: &RunningOperation,
     id: ApprovalRoundId,

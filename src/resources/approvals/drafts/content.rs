@@ -35,9 +35,9 @@ pub struct DraftContent {
     pub rule_name: String,
     /// The proposed rule, as a policy that has nothing else.
     pub proposed: Policy,
-    /// The rules that it changes, as they are afterwards. It has none if the policy does not change.
+    /// A policy with the rules that it changes, as they are afterwards. Without rules if the policy does not change.
     pub result: Policy,
-    /// What the gateway has found, sorted: lines of its verdict and of its notes, without control characters.
+    /// Findings of the gateway, sorted: lines of its verdict and of its notes, without control characters.
     pub findings: Vec<String>,
 }
 
@@ -50,7 +50,7 @@ pub struct UndoContent {
     pub rule_name: String,
     /// The rule now, as a policy that has nothing else.
     pub before: Policy,
-    /// The rule afterwards. It has none if the rule is removed.
+    /// The rule afterwards, as a policy. Without rules if the rule is removed.
     pub after: Policy,
 }
 
@@ -224,7 +224,7 @@ impl DraftFacts {
     }
 }
 
-/// Returns what the gateway has found, sorted.
+/// Returns the findings of the gateway, sorted and without duplicates.
 fn findings(chunk: &DraftChunk, quoting: &mut Quoting) -> Vec<String> {
     let lines = finding_lines(chunk);
     let lines = lines.map(|line| quoting.quote_reviewed(line.trim(), FINDING_CHARACTERS_MAX));
@@ -232,8 +232,8 @@ fn findings(chunk: &DraftChunk, quoting: &mut Quoting) -> Vec<String> {
     lines.into_iter().collect()
 }
 
-/// Returns the lines of what the gateway has found, in its words. Its verdicts that only count findings are left out:
-/// with fewer findings, the count would be a new line.
+/// Returns the findings of the gateway as lines, unchanged. Lines that only count findings are left out: with fewer
+/// findings, the count would be a new line.
 fn finding_lines(chunk: &DraftChunk) -> impl Iterator<Item = String> {
     let error = chunk.application_error.lines().map(|line| format!("not applicable: {line}"));
     let verdict = chunk.validation_result.lines().filter(|line| !is_count(line));
@@ -249,7 +249,7 @@ fn is_count(line: &str) -> bool {
     is_number && matches!(rest, "new finding" | "new findings")
 }
 
-/// Splits what [`join_parts`] has joined.
+/// Splits a stored content into its parts: the inverse of [`join_parts`].
 fn split<const N: usize>(stored: &[u8]) -> Result<[&[u8]; N], Error> {
     let bad = || Error::internal("a stored content that is not complete");
     let mut parts: [&[u8]; N] = [&[]; N];

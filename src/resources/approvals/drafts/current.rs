@@ -259,7 +259,7 @@ pub fn close_of_chunk<'a>(
                 let found = rounds::find_open(tx, place, action, chunk).await?;
                 let Some(mut round) = found else { continue };
                 clocks::end_if_due(ctx, tx, &mut round, now).await?;
-                // A write finds out by itself what becomes of its round.
+                // A write itself determines how its round ends.
                 if round.state.is_voting() {
                     supersede(ctx, tx, &mut round, why, now).await?;
                 }

@@ -1,7 +1,7 @@
 //! Edits of drafts: their editor becomes an author before the edit is sent, and the round of the new rule follows.
 //!
 //! Invariants
-//! - an editor is an author of the new content on every path, also if the process dies after the edit was sent, and if no
+//! - an editor is an author of the new content on every path, even if the process dies after the edit was sent, and if no
 //!   rule was in force and the chunk could not be reviewed then (g04);
 //! - nothing is cleared before the gateway has answered.
 

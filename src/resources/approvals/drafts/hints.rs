@@ -34,7 +34,7 @@ pub fn hint(app: &App, gateway: GatewayId, sandbox: &SandboxName) {
     app.part::<DraftHints>().add(gateway, sandbox);
 }
 
-/// Returns the hints about a gateway, and forgets them.
+/// Removes the hints about a gateway and returns them.
 #[must_use]
 pub fn take(app: &App, gateway: GatewayId) -> HashSet<SandboxName> {
     app.part::<DraftHints>().take(gateway)

@@ -12,7 +12,7 @@
 //!   gateway was last asked;
 //! - a repeated ask, with another id and the same content, keeps its round and its votes. Any other content, and any
 //!   new finding of the gateway, is another round;
-//! - an editor of a chunk stays an author of every later round of it, also if the round of the edit has ended (g04);
+//! - an editor of a chunk stays an author of every later round of it, even if the round of the edit has ended (g04);
 //! - a rejection is stored with the end of its round, and until its gateway knows it, the chunk gets no other round.
 
 pub mod awaited;

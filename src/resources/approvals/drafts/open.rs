@@ -182,8 +182,8 @@ pub async fn content(tx: &mut Tx<'_>, round: &Round) -> Result<DraftContent, Err
     }
 }
 
-/// Returns whether a round is about what was read. A round that is being written is not replaced: what becomes of it is
-/// found out by its write.
+/// Returns whether a round is about the draft that was read. A round that is being written counts as current: its write
+/// determines how it ends.
 async fn is_current(tx: &mut Tx<'_>, round: &Round, seen: &SeenDraft<'_>) -> Result<bool, Error> {
     if !round.state.is_voting() {
         return Ok(true);

@@ -50,7 +50,7 @@ pub struct ListedApproval<'a> {
     pub deadline: Option<Instant>,
 }
 
-/// What becomes of a rejection by a client.
+/// Result of a rejection by a stock client.
 #[derive(Debug)]
 pub enum Rejected {
     /// The chunk is rejected.

@@ -40,7 +40,7 @@ pub async fn read(
     refused::by_ids(conn, ids).await
 }
 
-/// Returns the programs whose lines are looked for: the refused one, also if the rule names others, then those of the
+/// Returns the programs whose lines are looked for: the refused one, even if the rule names others, then those of the
 /// rule.
 fn programs(refused_program: &str, of_rule: BTreeSet<String>) -> Vec<String> {
     let others = of_rule.into_iter().filter(|path| path != refused_program);

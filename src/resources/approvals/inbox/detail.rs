@@ -31,13 +31,13 @@ pub struct Detail {
     pub item: Item,
     /// The reviewed content.
     pub content: ContentView,
-    /// Number of findings of the gateway that are not complete there.
+    /// Number of findings of the gateway that `content` leaves out or truncates.
     pub omitted_findings: usize,
     /// The rules in force.
     pub rules: Vec<RuleProgress>,
-    /// Approves that count for no rule, by name.
+    /// Approving votes that count for no rule: the name of the voter, and why.
     pub uncounted: Vec<(String, Why)>,
-    /// Names of those whose approve would count for what is missing.
+    /// Names of the voters whose approval would count for what the rules lack.
     pub could: Vec<String>,
     /// Whether all rules can be met.
     pub is_satisfiable: bool,

@@ -3,7 +3,7 @@
 //!
 //! Invariants
 //! - what is shown is what decides: all numbers are those of [`tally`](crate::governance::tally);
-//! - a round whose time is over is shown as expired, also before a worker ran;
+//! - a round whose time is over is shown as expired, even before a worker ran;
 //! - text of a gateway or an agent is in fields of its own, and never part of a sentence (T20).
 
 pub mod blockers;

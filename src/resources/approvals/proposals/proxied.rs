@@ -14,7 +14,7 @@ use crate::openshell::sandbox_update::{SandboxUpdate, UpdateContent};
 use crate::resources::approvals::rounds::{Round, RoundState};
 use crate::resources::approvals::wake;
 
-/// What becomes of a proxied change of a policy to which a workflow applied.
+/// Result of a proxied change of a policy under a workflow.
 #[derive(Debug)]
 pub enum Proxied {
     /// The gateway has the policy already: this request changes nothing, and the gateway answers it.

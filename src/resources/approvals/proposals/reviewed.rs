@@ -11,7 +11,7 @@ use crate::upstream::generation::Generation;
 /// Returns the policy that an approval of a sandbox leads to, or led to. `field` names the approval in the request.
 ///
 /// # Errors
-/// `NOT_FOUND` if the sandbox has no such approval, also if another one has; `Invalid` for `field` if it is not about a
+/// `NOT_FOUND` if the sandbox has no such approval, even if another one has; `Invalid` for `field` if it is not about a
 /// policy; `POLICY_UNREADABLE` if this server does not know a part of the policy; `BUSY` if the caller has too many
 /// turns.
 pub async fn reviewed_policy(

@@ -1,4 +1,4 @@
-//! Rows of proposals. One whose round has ended has `cleared_at`. Contents and owners by sandbox.
+//! Rows of proposals, and contents and owners by sandbox. A proposal whose round has ended has `cleared_at`.
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -105,7 +105,7 @@ pub async fn of_round(conn: &mut Conn, round: &Round) -> Result<Option<StoredPro
 /// The content of a round as it is stored: its action, its wire generation, and the bytes.
 pub type StoredContent = (Action, Option<String>, Vec<u8>);
 
-/// Returns the content of a round of a sandbox, also after its end. A round of another gateway or sandbox is not found
+/// Returns the content of a round of a sandbox, even after its end. A round of another gateway or sandbox is not found
 /// (T08).
 pub async fn content_of(
     conn: &mut Conn,
@@ -123,7 +123,7 @@ pub async fn content_of(
     Ok(found)
 }
 
-/// Returns the owner of a sandbox; `None` if it is not known, also if another sandbox had the name.
+/// Returns the owner of a sandbox; `None` if it is not known, even if another sandbox had the name.
 pub async fn owner(
     conn: &mut Conn,
     place: &SandboxRef,

@@ -78,11 +78,11 @@ pub struct Round {
     pub closed_at: Option<Timestamp>,
     /// Incremented by each change.
     pub version: i64,
-    /// What became of it.
+    /// State of its decision and of its write.
     pub progress: Progress,
 }
 
-/// What became of a round.
+/// State of the decision and of the write of a round.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
     /// When enough voters had approved it.
@@ -152,7 +152,8 @@ pub(in crate::resources::approvals) fn minutes(count: u32) -> Duration {
     Duration::from_mins(u64::from(count))
 }
 
-/// Returns the state of a round at a time. One whose time is over has expired, also before a worker ran.
+/// Returns the state of a round at a time. A round whose time is over has expired, even if no worker has stored that
+/// yet.
 #[must_use]
 pub fn effective_state(round: &Round, now: Timestamp) -> RoundState {
     match clocks::due(round, now) {

@@ -51,7 +51,8 @@ impl From<InForce> for RulesInForce {
     }
 }
 
-/// Returns those of these workflows that apply to a place. One of a selector may apply to any gateway.
+/// Returns those of these workflows that apply to a place. A workflow of a selector may apply to any
+/// gateway.
 #[must_use]
 pub fn applying(workflows: &[StoredWorkflow], place: &SandboxRef) -> RulesInForce {
     let applies = |stored: &&StoredWorkflow| {

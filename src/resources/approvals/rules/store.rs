@@ -12,8 +12,8 @@ use crate::governance::{Action, RuleScope};
 use crate::resources::approvals::rounds::store::{Row, complete};
 use crate::resources::approvals::rounds::{Round, RoundState};
 
-/// Limits a query to the rounds in a scope whose votes can change. One whose time is over has expired, also if no
-/// worker ran. A macro, since the type of a query depends on the engine and on what is selected.
+/// Limits a query to the rounds in a scope whose votes can change. A round whose time is over has expired, even if no
+/// worker has stored that yet. A macro, since the type of a query depends on the engine and on what is selected.
 macro_rules! voting {
     ($query:expr, $gateway:expr, $scope:expr, $now:expr) => {{
         let is_voting = t::state.ne(RoundState::Open).or(t::expires_at.gt($now));

@@ -43,7 +43,7 @@ pub(super) async fn renew_until_idle(app: Arc<App>) {
         }
         if let Err(error) = polled {
             let held = held.len();
-            warn!(error = &error as &dyn std::error::Error, held, "operations were not kept");
+            warn!(error = &error as &dyn std::error::Error, held, "leases were not renewed");
         }
         for held in held.iter().filter(|held| !held.is_held(now)) {
             held.stop(StopCause::LeaseLost);

@@ -95,7 +95,7 @@ pub async fn invite(ctx: &Ctx, email: &Email, role: Role) -> Result<(User, Secre
 /// Replaces the pending invitation by a new one.
 ///
 /// # Errors
-/// `NO_INVITE` if the account is not invited, also if a reset of its password is pending: a new invitation would be
+/// `NO_INVITE` if the account is not invited, even if a reset of its password is pending: a new invitation would be
 /// valid for longer than [`RESET_LIFETIME`].
 pub async fn resend(ctx: &Ctx, named: &UserRef) -> Result<(User, Secret), Error> {
     ctx.admit_credential()?;

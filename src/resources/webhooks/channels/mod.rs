@@ -107,10 +107,10 @@ pub struct Smtp {
     pub to: Vec<String>,
 }
 
-/// What becomes of a message after an attempt.
+/// Next step of a message after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The receiver has it.
+    /// The receiver has accepted it: no further step.
     Delivered,
     /// It is sent again later.
     Retry,
@@ -123,7 +123,7 @@ pub enum Verdict {
 /// The result of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// What becomes of the message.
+    /// Next step of the message.
     pub verdict: Verdict,
     /// Code of the response: of HTTP or of SMTP. `None` if there was no response.
     pub code: Option<u16>,

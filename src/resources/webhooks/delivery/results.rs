@@ -44,7 +44,7 @@ pub(super) struct Consequence {
     pub(super) disable: Option<&'static str>,
 }
 
-/// Whether the database may accept the same results later. They are then written again, also if the first write may have
+/// Whether the database may accept the same results later. They are then written again, even if the first write may have
 /// been stored.
 pub(super) fn may_pass(error: &Error) -> bool {
     error.is_in_doubt()

@@ -52,7 +52,7 @@ const WRITE_AGAIN: Duration = Duration::from_secs(1);
 /// Interval of looking for messages that another replica has queued, and for those that are due again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Results, and what became of their write.
+/// Results, and the outcome of their write.
 type WriteDone = (Vec<Ended>, Result<Consequence, Error>);
 
 /// Result of reading a webhook.

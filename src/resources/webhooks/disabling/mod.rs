@@ -4,7 +4,7 @@
 //! and when the time has passed, also if no attempt is due.
 //!
 //! Invariant: e11: pending messages are kept, and `stopped_sequence` is the last event that was queued. No event is
-//! queued after it, since the position of the queue is locked meanwhile. It works also if the row of the webhook cannot
+//! queued after it, since the position of the queue is locked meanwhile. It works even if the row of the webhook cannot
 //! be read.
 
 pub(in crate::resources::webhooks) mod store;

@@ -96,7 +96,7 @@ impl Scene<'_> {
         self.seen.insert(id, first);
     }
 
-    /// Checks what became of a review.
+    /// Checks the state of a review.
     async fn check(&mut self, found: &pb::Approval, started: i64) {
         let id = found.id;
         if !self.model.reviews.contains_key(&id) {

@@ -151,7 +151,7 @@ impl Scene<'_> {
         let is_denied =
             |error: &Status| matches!(error.code(), Code::PermissionDenied | Code::Unauthenticated);
         if !is_governed && !answer.as_ref().is_err_and(is_denied) {
-            // Also if its answer was lost.
+            // Even if its answer was lost.
             self.unreviewed.0.push(host);
             self.unreviewed.1 += 1;
         }

@@ -4,7 +4,7 @@
 //! - only a pending chunk that asks for what was rejected is rejected on its gateway: the rejection of an approved chunk
 //!   would change the policy, and another rule was not rejected. The chunk is read right before the call;
 //! - a gateway rejects an approved chunk all the same, and removes its rule. If a chunk was approved there between the
-//!   read and the call, the revisions show it: it is stored in the round and is an event, also if the answer to the
+//!   read and the call, the revisions show it: it is stored in the round and is an event, even if the answer to the
 //!   call was lost.
 
 pub mod store;

@@ -2,7 +2,7 @@
 //! expires.
 //!
 //! Invariants
-//! - the next reminder is stored in the transaction of the event of the previous one: each is sent once, also if a
+//! - the next reminder is stored in the transaction of the event of the previous one: each is sent once, even if a
 //!   replica crashes;
 //! - reminders that are overdue are sent as one;
 //! - a round that was decided or has ended has no reminders.
