@@ -62,7 +62,7 @@ impl Gateway {
         }
     }
 
-    /// Makes further calls as the server's own: they undo what was done for a caller, also if it has lost its access.
+    /// Makes further calls as the server's own: they undo what was done for a caller, even if it has lost its access.
     #[must_use]
     pub(crate) fn on_own_behalf(self) -> Self {
         Self { on_behalf: None, ..self }

@@ -18,38 +18,33 @@ const _ = grpc.SupportPackageIsVersion7
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type AccessServiceClient interface {
 	// Sets the role of a subject on a gateway, or on every gateway that matches a selector, and replaces its previous
-	// role there. The gateways of a selector change with their labels. Requires admin on the gateway. A role by selector,
-	// a role of a group, the role admin, and a change of a subject whose effective role on the gateway is admin before or
-	// after it require global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the gateway or the subject does not exist; `ABORTED` (reason
-	// `CONCURRENT_CHANGE`) if `etag` is set and is not that of an existing role; `FAILED_PRECONDITION` (reason
-	// `LIMIT_REACHED`) if the subject has 32 roles by selector.
+	// role there. The gateways of a selector change with their labels.
+	// Role: admin on the gateway. A role by selector, a role of a group, the role admin, and a change of a subject whose
+	// effective role on the gateway is admin before or after it need a global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the gateway or the subject does not exist; ABORTED (CONCURRENT_CHANGE) if `etag`
+	// is set and is not that of an existing role; FAILED_PRECONDITION (LIMIT_REACHED) if the subject has 32 roles by
+	// selector.
 	SetGatewayRole(ctx context.Context, in *SetGatewayRoleRequest, opts ...grpc.CallOption) (*SetGatewayRoleResponse, error)
-	// Removes the role of a subject on a gateway, or by a selector, so that its other roles apply there. Requires the
-	// same roles as SetGatewayRole, since the role that applies next can be admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the gateway, the subject or the role does not exist; `ABORTED` (reason
-	// `CONCURRENT_CHANGE`) if `etag` is not the current one.
+	// Removes the role of a subject on a gateway, or by a selector, so that its other roles apply there.
+	// Role: admin on the gateway, or global admin, as for SetGatewayRole, since the role that applies next can be admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the gateway, the subject or the role does not exist; ABORTED (CONCURRENT_CHANGE)
+	// if `etag` is not the current one.
 	RemoveGatewayRole(ctx context.Context, in *RemoveGatewayRoleRequest, opts ...grpc.CallOption) (*RemoveGatewayRoleResponse, error)
 	// Lists the roles on one gateway, of one subject, or all. Roles of users come first, then those of service
 	// principals, then those of groups; of each kind, roles on named gateways come before roles by selector. Within these
-	// they are sorted by gateway or selector, then by subject. Requires admin on the gateway; global admin if `gateway`
-	// is empty.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the gateway or the subject does not exist.
+	// they are sorted by gateway or selector, then by subject.
+	// Role: admin on the gateway; global admin if `gateway` is empty.
+	// Errors: NOT_FOUND (NOT_FOUND) if the gateway or the subject does not exist.
 	ListGatewayRoles(ctx context.Context, in *ListGatewayRolesRequest, opts ...grpc.CallOption) (*ListGatewayRolesResponse, error)
-	// Returns the effective role of a subject, on a gateway or globally, with every role that contributed to it. Any
-	// caller can ask about itself. Asking about others requires admin on the gateway, or global admin if `gateway` is
-	// empty.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the subject does not exist, or the gateway does not exist or the caller
-	// has no role on it; `INVALID_ARGUMENT` (reason `INVALID_FIELD`) if the subject is a group.
+	// Returns the effective role of a subject, on a gateway or globally, with every role that contributed to it.
+	// Role: any caller about itself. About others: admin on the gateway, or global admin if `gateway` is empty.
+	// Errors: NOT_FOUND (NOT_FOUND) if the subject does not exist, or the gateway does not exist or the caller has no
+	// role on it; INVALID_ARGUMENT (INVALID_FIELD) if the subject is a group.
 	ExplainAccess(ctx context.Context, in *ExplainAccessRequest, opts ...grpc.CallOption) (*ExplainAccessResponse, error)
 	// Lists the effective roles on a gateway: active users by e-mail address, then service principals whose key has not
-	// expired by name, each with the role that decided. Requires admin on the gateway.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the gateway does not exist.
+	// expired by name, each with the role that decided.
+	// Role: admin on the gateway.
+	// Errors: NOT_FOUND (NOT_FOUND) if the gateway does not exist.
 	ListAccess(ctx context.Context, in *ListAccessRequest, opts ...grpc.CallOption) (*ListAccessResponse, error)
 }
 
@@ -111,38 +106,33 @@ func (c *accessServiceClient) ListAccess(ctx context.Context, in *ListAccessRequ
 // for forward compatibility
 type AccessServiceServer interface {
 	// Sets the role of a subject on a gateway, or on every gateway that matches a selector, and replaces its previous
-	// role there. The gateways of a selector change with their labels. Requires admin on the gateway. A role by selector,
-	// a role of a group, the role admin, and a change of a subject whose effective role on the gateway is admin before or
-	// after it require global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the gateway or the subject does not exist; `ABORTED` (reason
-	// `CONCURRENT_CHANGE`) if `etag` is set and is not that of an existing role; `FAILED_PRECONDITION` (reason
-	// `LIMIT_REACHED`) if the subject has 32 roles by selector.
+	// role there. The gateways of a selector change with their labels.
+	// Role: admin on the gateway. A role by selector, a role of a group, the role admin, and a change of a subject whose
+	// effective role on the gateway is admin before or after it need a global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the gateway or the subject does not exist; ABORTED (CONCURRENT_CHANGE) if `etag`
+	// is set and is not that of an existing role; FAILED_PRECONDITION (LIMIT_REACHED) if the subject has 32 roles by
+	// selector.
 	SetGatewayRole(context.Context, *SetGatewayRoleRequest) (*SetGatewayRoleResponse, error)
-	// Removes the role of a subject on a gateway, or by a selector, so that its other roles apply there. Requires the
-	// same roles as SetGatewayRole, since the role that applies next can be admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the gateway, the subject or the role does not exist; `ABORTED` (reason
-	// `CONCURRENT_CHANGE`) if `etag` is not the current one.
+	// Removes the role of a subject on a gateway, or by a selector, so that its other roles apply there.
+	// Role: admin on the gateway, or global admin, as for SetGatewayRole, since the role that applies next can be admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the gateway, the subject or the role does not exist; ABORTED (CONCURRENT_CHANGE)
+	// if `etag` is not the current one.
 	RemoveGatewayRole(context.Context, *RemoveGatewayRoleRequest) (*RemoveGatewayRoleResponse, error)
 	// Lists the roles on one gateway, of one subject, or all. Roles of users come first, then those of service
 	// principals, then those of groups; of each kind, roles on named gateways come before roles by selector. Within these
-	// they are sorted by gateway or selector, then by subject. Requires admin on the gateway; global admin if `gateway`
-	// is empty.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the gateway or the subject does not exist.
+	// they are sorted by gateway or selector, then by subject.
+	// Role: admin on the gateway; global admin if `gateway` is empty.
+	// Errors: NOT_FOUND (NOT_FOUND) if the gateway or the subject does not exist.
 	ListGatewayRoles(context.Context, *ListGatewayRolesRequest) (*ListGatewayRolesResponse, error)
-	// Returns the effective role of a subject, on a gateway or globally, with every role that contributed to it. Any
-	// caller can ask about itself. Asking about others requires admin on the gateway, or global admin if `gateway` is
-	// empty.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the subject does not exist, or the gateway does not exist or the caller
-	// has no role on it; `INVALID_ARGUMENT` (reason `INVALID_FIELD`) if the subject is a group.
+	// Returns the effective role of a subject, on a gateway or globally, with every role that contributed to it.
+	// Role: any caller about itself. About others: admin on the gateway, or global admin if `gateway` is empty.
+	// Errors: NOT_FOUND (NOT_FOUND) if the subject does not exist, or the gateway does not exist or the caller has no
+	// role on it; INVALID_ARGUMENT (INVALID_FIELD) if the subject is a group.
 	ExplainAccess(context.Context, *ExplainAccessRequest) (*ExplainAccessResponse, error)
 	// Lists the effective roles on a gateway: active users by e-mail address, then service principals whose key has not
-	// expired by name, each with the role that decided. Requires admin on the gateway.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the gateway does not exist.
+	// expired by name, each with the role that decided.
+	// Role: admin on the gateway.
+	// Errors: NOT_FOUND (NOT_FOUND) if the gateway does not exist.
 	ListAccess(context.Context, *ListAccessRequest) (*ListAccessResponse, error)
 	mustEmbedUnimplementedAccessServiceServer()
 }

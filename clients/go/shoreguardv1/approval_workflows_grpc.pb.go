@@ -17,7 +17,7 @@ const _ = grpc.SupportPackageIsVersion7
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type ApprovalWorkflowServiceClient interface {
-	// Sets the rule of a scope. The rule is stored at once, also if the gateway does not respond: from then on no new
+	// Sets the rule of a scope. The rule is stored at once, even if the gateway does not respond: from then on no new
 	// write to a policy in its scope starts without it. The call then waits up to 5 seconds for writes that began before,
 	// and reads the approval mode of the gateway and of up to 200 sandboxes in the scope in that time. What it finds is
 	// in the response and never an error, since the rule is in force. Only a gateway with the finding AUTOMATIC_APPROVALS
@@ -112,7 +112,7 @@ func (c *approvalWorkflowServiceClient) ExplainWorkflow(ctx context.Context, in 
 // All implementations must embed UnimplementedApprovalWorkflowServiceServer
 // for forward compatibility
 type ApprovalWorkflowServiceServer interface {
-	// Sets the rule of a scope. The rule is stored at once, also if the gateway does not respond: from then on no new
+	// Sets the rule of a scope. The rule is stored at once, even if the gateway does not respond: from then on no new
 	// write to a policy in its scope starts without it. The call then waits up to 5 seconds for writes that began before,
 	// and reads the approval mode of the gateway and of up to 200 sandboxes in the scope in that time. What it finds is
 	// in the response and never an error, since the rule is in force. Only a gateway with the finding AUTOMATIC_APPROVALS

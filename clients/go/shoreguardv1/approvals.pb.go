@@ -24,7 +24,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What an approval decides about.
+// The kind of change that an approval is about.
 type ApprovalAction int32
 
 const (
@@ -178,7 +178,7 @@ func (ApprovalState) EnumDescriptor() ([]byte, []int) {
 	return file_shoreguard_v1_approvals_proto_rawDescGZIP(), []int{1}
 }
 
-// What a voter wants.
+// Decision of a vote.
 type VoteDecision int32
 
 const (
@@ -186,7 +186,7 @@ const (
 	VoteDecision_VOTE_DECISION_UNSPECIFIED VoteDecision = 0
 	// In favor of the change.
 	VoteDecision_VOTE_DECISION_APPROVE VoteDecision = 1
-	// Against it: one ends the approval. Requires a comment.
+	// Against the change. A single such vote ends the approval. Requires a comment.
 	VoteDecision_VOTE_DECISION_REJECT VoteDecision = 2
 	// Withdraws the vote.
 	VoteDecision_VOTE_DECISION_WITHDRAW VoteDecision = 3
@@ -235,11 +235,11 @@ func (VoteDecision) EnumDescriptor() ([]byte, []int) {
 	return file_shoreguard_v1_approvals_proto_rawDescGZIP(), []int{2}
 }
 
-// Why the approve of a principal does not count.
+// Why an approving vote of a principal does not count.
 type UncountedReason int32
 
 const (
-	// The approve would count.
+	// The vote would count.
 	UncountedReason_UNCOUNTED_REASON_UNSPECIFIED UncountedReason = 0
 	// No rule names the principal.
 	UncountedReason_UNCOUNTED_REASON_NOT_NAMED UncountedReason = 1
@@ -324,7 +324,7 @@ type Approval struct {
 
 	// Permanent id.
 	Id int64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	// What it decides about.
+	// The kind of change.
 	Action ApprovalAction `protobuf:"varint,2,opt,name=action,proto3,enum=shoreguard.v1.ApprovalAction" json:"action,omitempty"`
 	// State.
 	State ApprovalState `protobuf:"varint,3,opt,name=state,proto3,enum=shoreguard.v1.ApprovalState" json:"state,omitempty"`
@@ -360,17 +360,18 @@ type Approval struct {
 	Votes uint32 `protobuf:"varint,18,opt,name=votes,proto3" json:"votes,omitempty"`
 	// Approvals that this rule requires. 0 after the end.
 	Needed uint32 `protobuf:"varint,19,opt,name=needed,proto3" json:"needed,omitempty"`
-	// Whether an approve of the caller would count for what is missing.
+	// Whether an approving vote of the caller would count for what the rules lack.
 	AwaitsCaller bool `protobuf:"varint,20,opt,name=awaits_caller,json=awaitsCaller,proto3" json:"awaits_caller,omitempty"`
 	// Time when it was opened.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	// Time when the voters of the escalation join. Unset if no rule has one.
+	// Time when the voters of the next escalation join, or of the last one if none follows: each workflow escalates at
+	// its own time. Unset if no rule has one.
 	EscalationTime *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=escalation_time,json=escalationTime,proto3" json:"escalation_time,omitempty"`
 	// Time when voting ends.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,23,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	// Time when enough voters had approved it.
 	DecisionTime *timestamppb.Timestamp `protobuf:"bytes,24,opt,name=decision_time,json=decisionTime,proto3" json:"decision_time,omitempty"`
-	// Time when the time for the write ends. Set if it is approved.
+	// End of the time for the write. Set if it is approved.
 	ApplyDeadlineTime *timestamppb.Timestamp `protobuf:"bytes,25,opt,name=apply_deadline_time,json=applyDeadlineTime,proto3" json:"apply_deadline_time,omitempty"`
 	// Time when it ended.
 	CloseTime *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=close_time,json=closeTime,proto3" json:"close_time,omitempty"`
@@ -712,12 +713,12 @@ type ApprovalDraft struct {
 	FirstSeenTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=first_seen_time,json=firstSeenTime,proto3" json:"first_seen_time,omitempty"`
 	// Time when it was refused last.
 	LastSeenTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last_seen_time,json=lastSeenTime,proto3" json:"last_seen_time,omitempty"`
-	// Number of characters in these texts, and in what the gateway has found, that readers would not see, such as control
-	// characters, those that change the direction of text, and those without a width. Each was replaced by a space. Line
-	// breaks and tabs are replaced, too, and not counted.
+	// Number of characters in these texts, and in the findings of the gateway, that readers would not see, such as
+	// control characters, those that change the direction of text, and those without a width. Each was replaced by a
+	// space. Line breaks and tabs are replaced, too, and not counted.
 	ReplacedCharacters uint32 `protobuf:"varint,8,opt,name=replaced_characters,json=replacedCharacters,proto3" json:"replaced_characters,omitempty"`
-	// Whether one of these texts, or a line of what the gateway has found, is cut. `GetApproval` also cuts these texts if
-	// there is no room for them beside what the gateway has found.
+	// Whether one of these texts, or a finding of the gateway, is cut. `GetApproval` also cuts these texts if there is no
+	// room for them beside the findings.
 	Truncated bool `protobuf:"varint,9,opt,name=truncated,proto3" json:"truncated,omitempty"`
 }
 
@@ -832,8 +833,8 @@ type ApprovalGroupProgress struct {
 	Chosen bool `protobuf:"varint,4,opt,name=chosen,proto3" json:"chosen,omitempty"`
 	// Number of approvals that it lacks: `needed` without those in `counting`.
 	Lacks uint32 `protobuf:"varint,5,opt,name=lacks,proto3" json:"lacks,omitempty"`
-	// Names of its voters whose approve would count for what the rule lacks, at most 20. A group that lacks none has such
-	// voters if they would free another voter for a group that does.
+	// Names of its voters whose approving vote would count for what the rule lacks, at most 20. A complete group has such
+	// voters if they would free another voter for a group that is not.
 	CouldVote []string `protobuf:"bytes,6,rep,name=could_vote,json=couldVote,proto3" json:"could_vote,omitempty"`
 	// Number of these voters, with those that are not named.
 	CouldVoteCount uint32 `protobuf:"varint,7,opt,name=could_vote_count,json=couldVoteCount,proto3" json:"could_vote_count,omitempty"`
@@ -988,7 +989,7 @@ func (x *ApprovalRuleProgress) GetGroups() []*ApprovalGroupProgress {
 	return nil
 }
 
-// An approve that does not count.
+// An approving vote that does not count.
 type UncountedVote struct {
 	state         protoimpl.MessageState
 	sizeCache     protoimpl.SizeCache
@@ -1046,7 +1047,7 @@ func (x *UncountedVote) GetReason() UncountedReason {
 	return UncountedReason_UNCOUNTED_REASON_UNSPECIFIED
 }
 
-// What is reviewed.
+// The content of an approval, which is reviewed.
 type ApprovalContent struct {
 	state         protoimpl.MessageState
 	sizeCache     protoimpl.SizeCache
@@ -1069,8 +1070,8 @@ type ApprovalContent struct {
 	RuleName string `protobuf:"bytes,7,opt,name=rule_name,json=ruleName,proto3" json:"rule_name,omitempty"`
 	// For a draft: the rule as it was proposed, as YAML without marks.
 	ProposedYaml string `protobuf:"bytes,8,opt,name=proposed_yaml,json=proposedYaml,proto3" json:"proposed_yaml,omitempty"`
-	// For a draft: what the gateway has found, in its words, sorted. A line of more than 4096 characters is cut, and ends
-	// with an ellipsis (U+2026), ` sha256:` and the SHA-256 of the whole line, which is reviewed.
+	// For a draft: the findings of the gateway about it, unchanged and sorted. A line of more than 4096 characters is
+	// cut, and ends with an ellipsis (U+2026), ` sha256:` and the SHA-256 of the whole line, which is reviewed.
 	GatewayFindings []string `protobuf:"bytes,9,rep,name=gateway_findings,json=gatewayFindings,proto3" json:"gateway_findings,omitempty"`
 	// For the undoing of a draft: the rule as it is, as YAML without marks.
 	PresentYaml string `protobuf:"bytes,10,opt,name=present_yaml,json=presentYaml,proto3" json:"present_yaml,omitempty"`
@@ -1349,13 +1350,13 @@ type ApprovalDetail struct {
 
 	// The approval.
 	Approval *Approval `protobuf:"bytes,1,opt,name=approval,proto3" json:"approval,omitempty"`
-	// What is reviewed.
+	// The content.
 	Content *ApprovalContent `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
 	// The rules in force. Each must be met by itself. Empty after the end.
 	Rules []*ApprovalRuleProgress `protobuf:"bytes,3,rep,name=rules,proto3" json:"rules,omitempty"`
-	// Approves that count for no rule.
+	// Approving votes that count for no rule.
 	UncountedVotes []*UncountedVote `protobuf:"bytes,4,rep,name=uncounted_votes,json=uncountedVotes,proto3" json:"uncounted_votes,omitempty"`
-	// Names of those whose approve would count for what is missing, of all rules and groups, at most 20.
+	// Names of the voters whose approving vote would count for what the rules lack, of all groups, at most 20.
 	CouldVote []string `protobuf:"bytes,5,rep,name=could_vote,json=couldVote,proto3" json:"could_vote,omitempty"`
 	// Whether all rules can be met by those who can vote now.
 	Satisfiable bool `protobuf:"varint,6,opt,name=satisfiable,proto3" json:"satisfiable,omitempty"`
@@ -1366,9 +1367,9 @@ type ApprovalDetail struct {
 	Blockers []string `protobuf:"bytes,7,rep,name=blockers,proto3" json:"blockers,omitempty"`
 	// The caller's own vote. Unspecified if it has none.
 	CallerVote VoteDecision `protobuf:"varint,8,opt,name=caller_vote,json=callerVote,proto3,enum=shoreguard.v1.VoteDecision" json:"caller_vote,omitempty"`
-	// Why an approve of the caller would not count. Unspecified if it would, and after the end.
+	// Why an approving vote of the caller would not count. Unspecified if it would, and after the end.
 	CallerUncounted UncountedReason `protobuf:"varint,9,opt,name=caller_uncounted,json=callerUncounted,proto3,enum=shoreguard.v1.UncountedReason" json:"caller_uncounted,omitempty"`
-	// Whether a reject of the caller would end it.
+	// Whether a rejecting vote of the caller would end it.
 	CallerCanReject bool `protobuf:"varint,10,opt,name=caller_can_reject,json=callerCanReject,proto3" json:"caller_can_reject,omitempty"`
 	// Whether the caller can withdraw it.
 	CallerCanWithdraw bool `protobuf:"varint,11,opt,name=caller_can_withdraw,json=callerCanWithdraw,proto3" json:"caller_can_withdraw,omitempty"`
@@ -1733,9 +1734,9 @@ type ApprovalFilter struct {
 	Author string `protobuf:"bytes,6,opt,name=author,proto3" json:"author,omitempty"`
 	// The same for the owner of the sandbox. Empty: any.
 	Owner string `protobuf:"bytes,7,opt,name=owner,proto3" json:"owner,omitempty"`
-	// Only those whose escalation time has passed.
+	// Only those that have escalated: the time of an escalation has passed.
 	Overdue bool `protobuf:"varint,8,opt,name=overdue,proto3" json:"overdue,omitempty"`
-	// Only those for which an approve of the caller would count.
+	// Only those for which an approving vote of the caller would count.
 	AwaitingMe bool `protobuf:"varint,9,opt,name=awaiting_me,json=awaitingMe,proto3" json:"awaiting_me,omitempty"`
 }
 
@@ -1902,7 +1903,7 @@ func (x *ListApprovalsResponse) GetWaitingDrafts() []*WaitingDrafts {
 	return nil
 }
 
-// What the agent of a sandbox has proposed without an approval. It stays on the gateway.
+// Drafts of a sandbox that have no approval yet. They are on the gateway only.
 type WaitingDrafts struct {
 	state         protoimpl.MessageState
 	sizeCache     protoimpl.SizeCache
@@ -1915,7 +1916,7 @@ type WaitingDrafts struct {
 	// Sandbox.
 	Sandbox string `protobuf:"bytes,3,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
 	// Number of proposals that get an approval when there is room: a sandbox has at most 100 open ones and 1000 new ones a
-	// day, a gateway 10,000 open ones.
+	// day, a gateway 10000 open ones.
 	OverLimit uint32 `protobuf:"varint,4,opt,name=over_limit,json=overLimit,proto3" json:"over_limit,omitempty"`
 	// Number of proposals that cannot be reviewed: they do not fit the policy, are larger than 64 KiB, or have a part that
 	// this server does not know.

@@ -24,7 +24,7 @@ type ApprovalServiceClient interface {
 	// Errors: NOT_FOUND (NOT_FOUND) if `gateway` does not exist or the caller has no role on it.
 	// Limits: with `awaiting_me`, a page scans 2000 approvals.
 	ListApprovals(ctx context.Context, in *ListApprovalsRequest, opts ...grpc.CallOption) (*ListApprovalsResponse, error)
-	// Sends the approvals that have not ended, then each approval that changes, in its current state, also when it has
+	// Sends the approvals that have not ended, then each approval that changes, in its current state, even when it has
 	// ended. Changes in quick succession can be combined. The state `sending`, and the return from it to `approved`, are
 	// not sent as changes of their own, nor is an approval that its proposer decided before it is written. A message
 	// without an approval only advances the cursor; the first one ends the list.
@@ -56,13 +56,13 @@ type ApprovalServiceClient interface {
 	// Errors: ABORTED (REVIEW_STALE) if `digest` is not that of the content, FAILED_PRECONDITION (ROUND_CLOSED) if the
 	// approval has ended or is being written, PERMISSION_DENIED (NOT_A_VOTER) if the rules do not admit the vote,
 	// PERMISSION_DENIED (OWN_CHANGE) if the caller is involved in the change, FAILED_PRECONDITION (POLICY_PINNED) for an
-	// approve while the sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if this server cannot read a rule,
+	// approving vote while the sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if this server cannot read a rule,
 	// FAILED_PRECONDITION (LIMIT_REACHED) at the limit, UNAVAILABLE (ACCESS_STALE) if access data changes faster than it
 	// can be read.
 	// Limits: a vote can be changed 20 times.
 	Vote(ctx context.Context, in *VoteRequest, opts ...grpc.CallOption) (*VoteResponse, error)
 	// Votes in several approvals on one gateway. All votes are stored, or none.
-	// Role: as Vote.
+	// Role: viewer on the gateway; then the rules decide, as for Vote.
 	// Errors: those of Vote, of the first vote that cannot be stored. NOT_FOUND (NOT_FOUND) if an approval is on another
 	// gateway.
 	// Limits: 100 votes.
@@ -239,7 +239,7 @@ type ApprovalServiceServer interface {
 	// Errors: NOT_FOUND (NOT_FOUND) if `gateway` does not exist or the caller has no role on it.
 	// Limits: with `awaiting_me`, a page scans 2000 approvals.
 	ListApprovals(context.Context, *ListApprovalsRequest) (*ListApprovalsResponse, error)
-	// Sends the approvals that have not ended, then each approval that changes, in its current state, also when it has
+	// Sends the approvals that have not ended, then each approval that changes, in its current state, even when it has
 	// ended. Changes in quick succession can be combined. The state `sending`, and the return from it to `approved`, are
 	// not sent as changes of their own, nor is an approval that its proposer decided before it is written. A message
 	// without an approval only advances the cursor; the first one ends the list.
@@ -271,13 +271,13 @@ type ApprovalServiceServer interface {
 	// Errors: ABORTED (REVIEW_STALE) if `digest` is not that of the content, FAILED_PRECONDITION (ROUND_CLOSED) if the
 	// approval has ended or is being written, PERMISSION_DENIED (NOT_A_VOTER) if the rules do not admit the vote,
 	// PERMISSION_DENIED (OWN_CHANGE) if the caller is involved in the change, FAILED_PRECONDITION (POLICY_PINNED) for an
-	// approve while the sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if this server cannot read a rule,
+	// approving vote while the sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if this server cannot read a rule,
 	// FAILED_PRECONDITION (LIMIT_REACHED) at the limit, UNAVAILABLE (ACCESS_STALE) if access data changes faster than it
 	// can be read.
 	// Limits: a vote can be changed 20 times.
 	Vote(context.Context, *VoteRequest) (*VoteResponse, error)
 	// Votes in several approvals on one gateway. All votes are stored, or none.
-	// Role: as Vote.
+	// Role: viewer on the gateway; then the rules decide, as for Vote.
 	// Errors: those of Vote, of the first vote that cannot be stored. NOT_FOUND (NOT_FOUND) if an approval is on another
 	// gateway.
 	// Limits: 100 votes.

@@ -122,7 +122,7 @@ type AuditEntry struct {
 	ResourceId string `protobuf:"bytes,8,opt,name=resource_id,json=resourceId,proto3" json:"resource_id,omitempty"`
 	// Name of the gateway; empty if the call is not about one.
 	Gateway string `protobuf:"bytes,9,opt,name=gateway,proto3" json:"gateway,omitempty"`
-	// JSON object with further details; empty if there are none. The entry of a rejected call has `reason`. An entry with
+	// JSON object with further details; empty without details. The entry of a rejected call has `reason`. An entry with
 	// `count` represents that many rejected calls with the same caller, method and reason within a minute; the first of
 	// them has an entry of its own. A repeated call that got its first response again has `replay`.
 	DetailJson string `protobuf:"bytes,10,opt,name=detail_json,json=detailJson,proto3" json:"detail_json,omitempty"`

@@ -18,8 +18,8 @@ const _ = grpc.SupportPackageIsVersion7
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type AuditServiceClient interface {
 	// Lists audit entries: open entries first, then closed entries, the last closed one first. All filters must match. An
-	// entry that is closed between two pages can be on both. Requires global admin. The call itself is recorded before
-	// its response is sent.
+	// entry that is closed between two pages can be on both. The call itself is recorded before its response is sent.
+	// Role: global admin.
 	ListAuditEntries(ctx context.Context, in *ListAuditEntriesRequest, opts ...grpc.CallOption) (*ListAuditEntriesResponse, error)
 }
 
@@ -45,8 +45,8 @@ func (c *auditServiceClient) ListAuditEntries(ctx context.Context, in *ListAudit
 // for forward compatibility
 type AuditServiceServer interface {
 	// Lists audit entries: open entries first, then closed entries, the last closed one first. All filters must match. An
-	// entry that is closed between two pages can be on both. Requires global admin. The call itself is recorded before
-	// its response is sent.
+	// entry that is closed between two pages can be on both. The call itself is recorded before its response is sent.
+	// Role: global admin.
 	ListAuditEntries(context.Context, *ListAuditEntriesRequest) (*ListAuditEntriesResponse, error)
 	mustEmbedUnimplementedAuditServiceServer()
 }

@@ -329,7 +329,7 @@ type ServerLimits struct {
 	PageSizeMax uint32 `protobuf:"varint,1,opt,name=page_size_max,json=pageSizeMax,proto3" json:"page_size_max,omitempty"`
 	// Largest request message, in bytes. Default: 4 MiB.
 	MessageBytesMax uint32 `protobuf:"varint,2,opt,name=message_bytes_max,json=messageBytesMax,proto3" json:"message_bytes_max,omitempty"`
-	// Time for which a `request_id` is remembered, in seconds. If the response contains a secret: 300 seconds.
+	// How long the response to a `request_id` is stored, in seconds. If the response contains a secret: 300 seconds.
 	RequestIdSeconds uint32 `protobuf:"varint,3,opt,name=request_id_seconds,json=requestIdSeconds,proto3" json:"request_id_seconds,omitempty"`
 }
 

@@ -17,124 +17,123 @@ const _ = grpc.SupportPackageIsVersion7
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type AuthServiceClient interface {
-	// Returns version, features and limits of the server. Needs no credential; the response contains no secrets.
+	// Returns version, features and limits of the server. The response contains no secrets.
+	// Role: none; no credential is needed.
 	GetServerInfo(ctx context.Context, in *GetServerInfoRequest, opts ...grpc.CallOption) (*GetServerInfoResponse, error)
-	// Creates the first admin, once. Needs no credential, but the setup token, which the server prints at its start and
-	// writes to `setup-token` in its data directory while there is no user.
-	//
-	// Errors: `FAILED_PRECONDITION` (reason `ALREADY_SET_UP`) if the first admin exists; `UNAUTHENTICATED` (reason
-	// `CREDENTIAL_INVALID`) if the token is wrong.
+	// Creates the first admin, once.
+	// Role: none, but the setup token, which the server prints at its start and writes to `setup-token` in its data
+	// directory while there is no user.
+	// Errors: FAILED_PRECONDITION (ALREADY_SET_UP) if the first admin exists; UNAUTHENTICATED (CREDENTIAL_INVALID) if the
+	// token is wrong.
 	Setup(ctx context.Context, in *SetupRequest, opts ...grpc.CallOption) (*SetupResponse, error)
 	// Sets the password of an account with the token of an invitation or password reset, and starts a session. The token
-	// is valid once; all other sessions of the account end. Needs no credential.
-	//
-	// Errors: `UNAUTHENTICATED` (reason `CREDENTIAL_INVALID`) if the token is unknown, used or expired, or the account is
-	// inactive.
+	// is valid once; all other sessions of the account end.
+	// Role: none; no credential is needed.
+	// Errors: UNAUTHENTICATED (CREDENTIAL_INVALID) if the token is unknown, used or expired, or the account is inactive.
 	AcceptInvite(ctx context.Context, in *AcceptInviteRequest, opts ...grpc.CallOption) (*AcceptInviteResponse, error)
 	// Creates an account and starts a session, if self-registration is enabled. The role of the account is configured;
 	// viewer by default. The ownership of the address is not verified, so the response discloses whether an address has
-	// an account; an attempt with such an address counts as a failed login. Needs no credential.
-	//
-	// Errors: `FAILED_PRECONDITION` (reason `FEATURE_DISABLED`) if self-registration is disabled or the first admin does
-	// not exist yet; `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the address has an account; `FAILED_PRECONDITION`
-	// (reason `LIMIT_REACHED`) if there are 50000 users.
+	// an account; an attempt with such an address counts as a failed login.
+	// Role: none; no credential is needed.
+	// Errors: FAILED_PRECONDITION (FEATURE_DISABLED) if self-registration is disabled or the first admin does not exist
+	// yet; ALREADY_EXISTS (ALREADY_EXISTS) if the address has an account; FAILED_PRECONDITION (LIMIT_REACHED) if there
+	// are 50000 users.
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
-	// Starts a session with e-mail address and password. Needs no credential. It takes the same time whether or not the
-	// account exists.
-	//
-	// Errors: `UNAUTHENTICATED` (reason `LOGIN_FAILED`) if the account does not exist, is inactive or has no password, or
-	// the password is wrong.
+	// Starts a session with e-mail address and password. It takes the same time whether or not the account exists.
+	// Role: none; no credential is needed.
+	// Errors: UNAUTHENTICATED (LOGIN_FAILED) if the account does not exist, is inactive or has no password, or the
+	// password is wrong.
 	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*LoginResponse, error)
 	// Exchanges a refresh token for a new session token and the next refresh token. A refresh token is valid once: using
-	// it again ends the session. Needs no credential.
-	//
-	// Errors: `UNAUTHENTICATED` (reason `CREDENTIAL_INVALID`) if the token is unknown, used or expired, its session has
-	// ended, the account is inactive, or it belongs to a device, whose session is refreshed at the token service of its
-	// gateway.
+	// it again ends the session.
+	// Role: none; no credential is needed.
+	// Errors: UNAUTHENTICATED (CREDENTIAL_INVALID) if the token is unknown, used or expired, its session has ended, the
+	// account is inactive, or it belongs to a device, whose session is refreshed at the token service of its gateway.
 	RefreshSession(ctx context.Context, in *RefreshSessionRequest, opts ...grpc.CallOption) (*RefreshSessionResponse, error)
-	// Ends the session of this call, with its streams, within a second on every replica. For users.
-	//
-	// Errors: `FAILED_PRECONDITION` (reason `NO_SESSION`) if the call was made without a session.
+	// Ends the session of this call, with its streams, within a second on every replica.
+	// Role: any user; not a service principal.
+	// Errors: FAILED_PRECONDITION (NO_SESSION) if the call was made without a session.
 	Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutResponse, error)
-	// Sets the caller's own password, ends all sessions of the caller and starts a new one. For users.
-	//
-	// Errors: `UNAUTHENTICATED` (reason `LOGIN_FAILED`) if the current password is wrong or the account has none;
-	// `ABORTED` (reason `CONCURRENT_CHANGE`) if the password was changed or reset at the same time.
+	// Sets the caller's own password, ends all sessions of the caller and starts a new one.
+	// Role: any user; not a service principal.
+	// Errors: UNAUTHENTICATED (LOGIN_FAILED) if the current password is wrong or the account has none; ABORTED
+	// (CONCURRENT_CHANGE) if the password was changed or reset at the same time.
 	ChangePassword(ctx context.Context, in *ChangePasswordRequest, opts ...grpc.CallOption) (*ChangePasswordResponse, error)
-	// Lists the caller's own active sessions, newest first. For users.
+	// Lists the caller's own active sessions, newest first.
+	// Role: any user; not a service principal.
 	ListSessions(ctx context.Context, in *ListSessionsRequest, opts ...grpc.CallOption) (*ListSessionsResponse, error)
-	// Ends one of the caller's own sessions, with its streams, within a second on every replica. For users.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the caller has no such active session.
+	// Ends one of the caller's own sessions, with its streams, within a second on every replica.
+	// Role: any user; not a service principal.
+	// Errors: NOT_FOUND (NOT_FOUND) if the caller has no such active session.
 	RevokeSession(ctx context.Context, in *RevokeSessionRequest, opts ...grpc.CallOption) (*RevokeSessionResponse, error)
-	// Lists the OIDC providers at which people can log in, in the configured order. Needs no credential.
+	// Lists the OIDC providers at which people can log in, in the configured order.
+	// Role: none; no credential is needed.
 	ListOidcProviders(ctx context.Context, in *ListOidcProvidersRequest, opts ...grpc.CallOption) (*ListOidcProvidersResponse, error)
 	// Begins a login at an OIDC provider: returns the URL to open in the browser, and the token to complete the login
-	// with, within 10 minutes. Needs no credential.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if people cannot log in at the provider or it does not exist;
-	// `UNAVAILABLE` (reason `ISSUER_UNAVAILABLE`).
+	// with, within 10 minutes.
+	// Role: none; no credential is needed.
+	// Errors: NOT_FOUND (NOT_FOUND) if people cannot log in at the provider or it does not exist; UNAVAILABLE
+	// (ISSUER_UNAVAILABLE).
 	BeginOidcLogin(ctx context.Context, in *BeginOidcLoginRequest, opts ...grpc.CallOption) (*BeginOidcLoginResponse, error)
 	// Completes a login with the response of the provider, and starts a session. If no account is linked to the identity,
 	// it links the account of the verified e-mail address if the configuration allows it, or creates one without a role
 	// if there are fewer than 50000 users. If a role claim is configured for the provider, each login sets the global
-	// role of an account without a password; the last active admin keeps its role. Needs no credential.
-	//
-	// Errors: `UNAUTHENTICATED` (reason `LOGIN_FAILED`) for every failed login, regardless of the cause, which is in the
-	// server's log; `UNAVAILABLE` (reason `ISSUER_UNAVAILABLE`).
+	// role of an account without a password; the last active admin keeps its role.
+	// Role: none; no credential is needed.
+	// Errors: UNAUTHENTICATED (LOGIN_FAILED) for every failed login, regardless of the cause, which is in the server's
+	// log; UNAVAILABLE (ISSUER_UNAVAILABLE).
 	CompleteOidcLogin(ctx context.Context, in *CompleteOidcLoginRequest, opts ...grpc.CallOption) (*CompleteOidcLoginResponse, error)
 	// Exchanges an access token of an OIDC issuer, such as that of a CI job, for a session token of the service principal
-	// that the first matching rule of the configuration names. Needs no credential.
-	//
-	// Errors: `UNAUTHENTICATED` (reason `CREDENTIAL_INVALID`) if the provider is unknown, the token is invalid, no rule
-	// matches or the service principal cannot call; `UNAVAILABLE` (reason `ISSUER_UNAVAILABLE`); `FAILED_PRECONDITION`
-	// (reason `LIMIT_REACHED`) if the rule needs a new service principal and there are 10000.
+	// that the first matching rule of the configuration names.
+	// Role: none; no credential is needed.
+	// Errors: UNAUTHENTICATED (CREDENTIAL_INVALID) if the provider is unknown, the token is invalid, no rule matches or
+	// the service principal cannot call; UNAVAILABLE (ISSUER_UNAVAILABLE); FAILED_PRECONDITION (LIMIT_REACHED) if the
+	// rule needs a new service principal and there are 10000.
 	ExchangeOidcToken(ctx context.Context, in *ExchangeOidcTokenRequest, opts ...grpc.CallOption) (*ExchangeOidcTokenResponse, error)
 	// Links the caller's own account to an OIDC identity, with the response of the provider. Does nothing if it is linked
-	// to this identity already; an existing link is never replaced. For users, with a session whose login is at most 10
-	// minutes old.
-	//
-	// Errors: `FAILED_PRECONDITION` (reason `LOGIN_STALE`) if the login is older or the call has no session;
-	// `UNAUTHENTICATED` (reason `LOGIN_FAILED`) if the login at the provider failed; `UNAVAILABLE` (reason
-	// `ISSUER_UNAVAILABLE`); `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the account or the identity is linked
-	// otherwise.
+	// to this identity already; an existing link is never replaced.
+	// Role: any user, with a session whose login is at most 10 minutes old.
+	// Errors: FAILED_PRECONDITION (LOGIN_STALE) if the login is older or the call has no session; UNAUTHENTICATED
+	// (LOGIN_FAILED) if the login at the provider failed; UNAVAILABLE (ISSUER_UNAVAILABLE); ALREADY_EXISTS
+	// (ALREADY_EXISTS) if the account or the identity is linked otherwise.
 	LinkOidcIdentity(ctx context.Context, in *LinkOidcIdentityRequest, opts ...grpc.CallOption) (*LinkOidcIdentityResponse, error)
-	// Removes the link of the caller's own account and ends all of its sessions. For users.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the account is not linked; `FAILED_PRECONDITION` (reason
-	// `NO_OTHER_LOGIN`) if it has no password.
+	// Removes the link of the caller's own account and ends all of its sessions.
+	// Role: any user; not a service principal.
+	// Errors: NOT_FOUND (NOT_FOUND) if the account is not linked; FAILED_PRECONDITION (NO_OTHER_LOGIN) if it has no
+	// password.
 	UnlinkOidcIdentity(ctx context.Context, in *UnlinkOidcIdentityRequest, opts ...grpc.CallOption) (*UnlinkOidcIdentityResponse, error)
 	// Approves or denies access, as the caller, for a device that displays a code, such as a command line without a
 	// browser. The code is for one gateway or for a session, which can do everything that the caller can: `scope` of the
-	// request names what the caller approves. Approve only codes that you requested yourself, just now. For users, with a
-	// session whose login is less than 10 minutes old; the session of a device never counts as such.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the code is wrong, expired or decided, or the caller has no role on the
-	// gateway; `FAILED_PRECONDITION` with reason `NO_SESSION` or `LOGIN_STALE`, or `DEVICE_SCOPE_MISMATCH` if the code is
-	// for another scope; `RESOURCE_EXHAUSTED` (reason `RATE_LIMITED`) after 5 codes that are not found within 10 minutes.
+	// request names what the caller approves. Approve only codes that you requested yourself, just now.
+	// Role: any user, with a session whose login is less than 10 minutes old; the session of a device never counts as
+	// such.
+	// Errors: NOT_FOUND (NOT_FOUND) if the code is wrong, expired or decided, or the caller has no role on the gateway;
+	// FAILED_PRECONDITION (NO_SESSION) if the call has no session; FAILED_PRECONDITION (LOGIN_STALE) if its login is
+	// older; FAILED_PRECONDITION (DEVICE_SCOPE_MISMATCH) if the code is for another scope; RESOURCE_EXHAUSTED
+	// (RATE_LIMITED) after 5 codes that are not found within 10 minutes.
 	ApproveDevice(ctx context.Context, in *ApproveDeviceRequest, opts ...grpc.CallOption) (*ApproveDeviceResponse, error)
 	// Begins a login on a device without a browser, if `auth.device_login` is configured: returns a code to display and a
 	// code to complete the login with. A user who is logged in elsewhere types the displayed code and approves it with
-	// ApproveDevice. Needs no credential. An address (IPv6: a /64 network) can have 20 codes that have not expired, and an
-	// IPv6 /48 network 200.
-	//
-	// Errors: `FAILED_PRECONDITION` (reason `FEATURE_DISABLED`) if it is not configured; `RESOURCE_EXHAUSTED` (reason
-	// `RATE_LIMITED`) if there are too many codes.
+	// ApproveDevice.
+	// Role: none; no credential is needed.
+	// Errors: FAILED_PRECONDITION (FEATURE_DISABLED) if it is not configured; RESOURCE_EXHAUSTED (RATE_LIMITED) if there
+	// are too many codes.
+	// Limits: an address (IPv6: a /64 network) can have 20 codes that have not expired, and an IPv6 /48 network 200.
 	BeginDeviceLogin(ctx context.Context, in *BeginDeviceLoginRequest, opts ...grpc.CallOption) (*BeginDeviceLoginResponse, error)
 	// Completes a login on a device: starts a session of the user who has approved it, once. Call it again after the
 	// interval of BeginDeviceLogin until it returns something else than `DEVICE_LOGIN_PENDING`; after each
-	// `RATE_LIMITED`, lengthen the interval by 5 seconds. Needs no credential.
+	// `RATE_LIMITED`, lengthen the interval by 5 seconds.
 	//
 	// The session ends like one of a login with a password. It does not count as a recent login: it can neither approve
 	// another device nor link an OIDC identity.
-	//
-	// Errors: `FAILED_PRECONDITION` with reason `DEVICE_LOGIN_PENDING` if no user has decided yet, or `FEATURE_DISABLED`;
-	// `RESOURCE_EXHAUSTED` (reason `RATE_LIMITED`) if the last call was less than 5 seconds ago; `PERMISSION_DENIED`
-	// (reason `DEVICE_LOGIN_DENIED`) if the user has denied it, or the session in which it was approved has ended;
-	// `UNAUTHENTICATED` (reason `CREDENTIAL_INVALID`) if the code is unknown, expired or used.
+	// Role: none; no credential is needed.
+	// Errors: FAILED_PRECONDITION (DEVICE_LOGIN_PENDING) if no user has decided yet; FAILED_PRECONDITION
+	// (FEATURE_DISABLED) if device logins are not configured; RESOURCE_EXHAUSTED (RATE_LIMITED) if the last call was less
+	// than 5 seconds ago; PERMISSION_DENIED (DEVICE_LOGIN_DENIED) if the user has denied it, or the session in which it
+	// was approved has ended; UNAUTHENTICATED (CREDENTIAL_INVALID) if the code is unknown, expired or used.
 	CompleteDeviceLogin(ctx context.Context, in *CompleteDeviceLoginRequest, opts ...grpc.CallOption) (*CompleteDeviceLoginResponse, error)
-	// Returns who the caller is and its roles. Requires any valid credential; a credential for a single gateway is
-	// accepted, too.
+	// Returns who the caller is and its roles.
+	// Role: any caller with a valid credential, even if that is valid for a single gateway only.
 	GetCurrentIdentity(ctx context.Context, in *GetCurrentIdentityRequest, opts ...grpc.CallOption) (*GetCurrentIdentityResponse, error)
 }
 
@@ -330,124 +329,123 @@ func (c *authServiceClient) GetCurrentIdentity(ctx context.Context, in *GetCurre
 // All implementations must embed UnimplementedAuthServiceServer
 // for forward compatibility
 type AuthServiceServer interface {
-	// Returns version, features and limits of the server. Needs no credential; the response contains no secrets.
+	// Returns version, features and limits of the server. The response contains no secrets.
+	// Role: none; no credential is needed.
 	GetServerInfo(context.Context, *GetServerInfoRequest) (*GetServerInfoResponse, error)
-	// Creates the first admin, once. Needs no credential, but the setup token, which the server prints at its start and
-	// writes to `setup-token` in its data directory while there is no user.
-	//
-	// Errors: `FAILED_PRECONDITION` (reason `ALREADY_SET_UP`) if the first admin exists; `UNAUTHENTICATED` (reason
-	// `CREDENTIAL_INVALID`) if the token is wrong.
+	// Creates the first admin, once.
+	// Role: none, but the setup token, which the server prints at its start and writes to `setup-token` in its data
+	// directory while there is no user.
+	// Errors: FAILED_PRECONDITION (ALREADY_SET_UP) if the first admin exists; UNAUTHENTICATED (CREDENTIAL_INVALID) if the
+	// token is wrong.
 	Setup(context.Context, *SetupRequest) (*SetupResponse, error)
 	// Sets the password of an account with the token of an invitation or password reset, and starts a session. The token
-	// is valid once; all other sessions of the account end. Needs no credential.
-	//
-	// Errors: `UNAUTHENTICATED` (reason `CREDENTIAL_INVALID`) if the token is unknown, used or expired, or the account is
-	// inactive.
+	// is valid once; all other sessions of the account end.
+	// Role: none; no credential is needed.
+	// Errors: UNAUTHENTICATED (CREDENTIAL_INVALID) if the token is unknown, used or expired, or the account is inactive.
 	AcceptInvite(context.Context, *AcceptInviteRequest) (*AcceptInviteResponse, error)
 	// Creates an account and starts a session, if self-registration is enabled. The role of the account is configured;
 	// viewer by default. The ownership of the address is not verified, so the response discloses whether an address has
-	// an account; an attempt with such an address counts as a failed login. Needs no credential.
-	//
-	// Errors: `FAILED_PRECONDITION` (reason `FEATURE_DISABLED`) if self-registration is disabled or the first admin does
-	// not exist yet; `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the address has an account; `FAILED_PRECONDITION`
-	// (reason `LIMIT_REACHED`) if there are 50000 users.
+	// an account; an attempt with such an address counts as a failed login.
+	// Role: none; no credential is needed.
+	// Errors: FAILED_PRECONDITION (FEATURE_DISABLED) if self-registration is disabled or the first admin does not exist
+	// yet; ALREADY_EXISTS (ALREADY_EXISTS) if the address has an account; FAILED_PRECONDITION (LIMIT_REACHED) if there
+	// are 50000 users.
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
-	// Starts a session with e-mail address and password. Needs no credential. It takes the same time whether or not the
-	// account exists.
-	//
-	// Errors: `UNAUTHENTICATED` (reason `LOGIN_FAILED`) if the account does not exist, is inactive or has no password, or
-	// the password is wrong.
+	// Starts a session with e-mail address and password. It takes the same time whether or not the account exists.
+	// Role: none; no credential is needed.
+	// Errors: UNAUTHENTICATED (LOGIN_FAILED) if the account does not exist, is inactive or has no password, or the
+	// password is wrong.
 	Login(context.Context, *LoginRequest) (*LoginResponse, error)
 	// Exchanges a refresh token for a new session token and the next refresh token. A refresh token is valid once: using
-	// it again ends the session. Needs no credential.
-	//
-	// Errors: `UNAUTHENTICATED` (reason `CREDENTIAL_INVALID`) if the token is unknown, used or expired, its session has
-	// ended, the account is inactive, or it belongs to a device, whose session is refreshed at the token service of its
-	// gateway.
+	// it again ends the session.
+	// Role: none; no credential is needed.
+	// Errors: UNAUTHENTICATED (CREDENTIAL_INVALID) if the token is unknown, used or expired, its session has ended, the
+	// account is inactive, or it belongs to a device, whose session is refreshed at the token service of its gateway.
 	RefreshSession(context.Context, *RefreshSessionRequest) (*RefreshSessionResponse, error)
-	// Ends the session of this call, with its streams, within a second on every replica. For users.
-	//
-	// Errors: `FAILED_PRECONDITION` (reason `NO_SESSION`) if the call was made without a session.
+	// Ends the session of this call, with its streams, within a second on every replica.
+	// Role: any user; not a service principal.
+	// Errors: FAILED_PRECONDITION (NO_SESSION) if the call was made without a session.
 	Logout(context.Context, *LogoutRequest) (*LogoutResponse, error)
-	// Sets the caller's own password, ends all sessions of the caller and starts a new one. For users.
-	//
-	// Errors: `UNAUTHENTICATED` (reason `LOGIN_FAILED`) if the current password is wrong or the account has none;
-	// `ABORTED` (reason `CONCURRENT_CHANGE`) if the password was changed or reset at the same time.
+	// Sets the caller's own password, ends all sessions of the caller and starts a new one.
+	// Role: any user; not a service principal.
+	// Errors: UNAUTHENTICATED (LOGIN_FAILED) if the current password is wrong or the account has none; ABORTED
+	// (CONCURRENT_CHANGE) if the password was changed or reset at the same time.
 	ChangePassword(context.Context, *ChangePasswordRequest) (*ChangePasswordResponse, error)
-	// Lists the caller's own active sessions, newest first. For users.
+	// Lists the caller's own active sessions, newest first.
+	// Role: any user; not a service principal.
 	ListSessions(context.Context, *ListSessionsRequest) (*ListSessionsResponse, error)
-	// Ends one of the caller's own sessions, with its streams, within a second on every replica. For users.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the caller has no such active session.
+	// Ends one of the caller's own sessions, with its streams, within a second on every replica.
+	// Role: any user; not a service principal.
+	// Errors: NOT_FOUND (NOT_FOUND) if the caller has no such active session.
 	RevokeSession(context.Context, *RevokeSessionRequest) (*RevokeSessionResponse, error)
-	// Lists the OIDC providers at which people can log in, in the configured order. Needs no credential.
+	// Lists the OIDC providers at which people can log in, in the configured order.
+	// Role: none; no credential is needed.
 	ListOidcProviders(context.Context, *ListOidcProvidersRequest) (*ListOidcProvidersResponse, error)
 	// Begins a login at an OIDC provider: returns the URL to open in the browser, and the token to complete the login
-	// with, within 10 minutes. Needs no credential.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if people cannot log in at the provider or it does not exist;
-	// `UNAVAILABLE` (reason `ISSUER_UNAVAILABLE`).
+	// with, within 10 minutes.
+	// Role: none; no credential is needed.
+	// Errors: NOT_FOUND (NOT_FOUND) if people cannot log in at the provider or it does not exist; UNAVAILABLE
+	// (ISSUER_UNAVAILABLE).
 	BeginOidcLogin(context.Context, *BeginOidcLoginRequest) (*BeginOidcLoginResponse, error)
 	// Completes a login with the response of the provider, and starts a session. If no account is linked to the identity,
 	// it links the account of the verified e-mail address if the configuration allows it, or creates one without a role
 	// if there are fewer than 50000 users. If a role claim is configured for the provider, each login sets the global
-	// role of an account without a password; the last active admin keeps its role. Needs no credential.
-	//
-	// Errors: `UNAUTHENTICATED` (reason `LOGIN_FAILED`) for every failed login, regardless of the cause, which is in the
-	// server's log; `UNAVAILABLE` (reason `ISSUER_UNAVAILABLE`).
+	// role of an account without a password; the last active admin keeps its role.
+	// Role: none; no credential is needed.
+	// Errors: UNAUTHENTICATED (LOGIN_FAILED) for every failed login, regardless of the cause, which is in the server's
+	// log; UNAVAILABLE (ISSUER_UNAVAILABLE).
 	CompleteOidcLogin(context.Context, *CompleteOidcLoginRequest) (*CompleteOidcLoginResponse, error)
 	// Exchanges an access token of an OIDC issuer, such as that of a CI job, for a session token of the service principal
-	// that the first matching rule of the configuration names. Needs no credential.
-	//
-	// Errors: `UNAUTHENTICATED` (reason `CREDENTIAL_INVALID`) if the provider is unknown, the token is invalid, no rule
-	// matches or the service principal cannot call; `UNAVAILABLE` (reason `ISSUER_UNAVAILABLE`); `FAILED_PRECONDITION`
-	// (reason `LIMIT_REACHED`) if the rule needs a new service principal and there are 10000.
+	// that the first matching rule of the configuration names.
+	// Role: none; no credential is needed.
+	// Errors: UNAUTHENTICATED (CREDENTIAL_INVALID) if the provider is unknown, the token is invalid, no rule matches or
+	// the service principal cannot call; UNAVAILABLE (ISSUER_UNAVAILABLE); FAILED_PRECONDITION (LIMIT_REACHED) if the
+	// rule needs a new service principal and there are 10000.
 	ExchangeOidcToken(context.Context, *ExchangeOidcTokenRequest) (*ExchangeOidcTokenResponse, error)
 	// Links the caller's own account to an OIDC identity, with the response of the provider. Does nothing if it is linked
-	// to this identity already; an existing link is never replaced. For users, with a session whose login is at most 10
-	// minutes old.
-	//
-	// Errors: `FAILED_PRECONDITION` (reason `LOGIN_STALE`) if the login is older or the call has no session;
-	// `UNAUTHENTICATED` (reason `LOGIN_FAILED`) if the login at the provider failed; `UNAVAILABLE` (reason
-	// `ISSUER_UNAVAILABLE`); `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the account or the identity is linked
-	// otherwise.
+	// to this identity already; an existing link is never replaced.
+	// Role: any user, with a session whose login is at most 10 minutes old.
+	// Errors: FAILED_PRECONDITION (LOGIN_STALE) if the login is older or the call has no session; UNAUTHENTICATED
+	// (LOGIN_FAILED) if the login at the provider failed; UNAVAILABLE (ISSUER_UNAVAILABLE); ALREADY_EXISTS
+	// (ALREADY_EXISTS) if the account or the identity is linked otherwise.
 	LinkOidcIdentity(context.Context, *LinkOidcIdentityRequest) (*LinkOidcIdentityResponse, error)
-	// Removes the link of the caller's own account and ends all of its sessions. For users.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the account is not linked; `FAILED_PRECONDITION` (reason
-	// `NO_OTHER_LOGIN`) if it has no password.
+	// Removes the link of the caller's own account and ends all of its sessions.
+	// Role: any user; not a service principal.
+	// Errors: NOT_FOUND (NOT_FOUND) if the account is not linked; FAILED_PRECONDITION (NO_OTHER_LOGIN) if it has no
+	// password.
 	UnlinkOidcIdentity(context.Context, *UnlinkOidcIdentityRequest) (*UnlinkOidcIdentityResponse, error)
 	// Approves or denies access, as the caller, for a device that displays a code, such as a command line without a
 	// browser. The code is for one gateway or for a session, which can do everything that the caller can: `scope` of the
-	// request names what the caller approves. Approve only codes that you requested yourself, just now. For users, with a
-	// session whose login is less than 10 minutes old; the session of a device never counts as such.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the code is wrong, expired or decided, or the caller has no role on the
-	// gateway; `FAILED_PRECONDITION` with reason `NO_SESSION` or `LOGIN_STALE`, or `DEVICE_SCOPE_MISMATCH` if the code is
-	// for another scope; `RESOURCE_EXHAUSTED` (reason `RATE_LIMITED`) after 5 codes that are not found within 10 minutes.
+	// request names what the caller approves. Approve only codes that you requested yourself, just now.
+	// Role: any user, with a session whose login is less than 10 minutes old; the session of a device never counts as
+	// such.
+	// Errors: NOT_FOUND (NOT_FOUND) if the code is wrong, expired or decided, or the caller has no role on the gateway;
+	// FAILED_PRECONDITION (NO_SESSION) if the call has no session; FAILED_PRECONDITION (LOGIN_STALE) if its login is
+	// older; FAILED_PRECONDITION (DEVICE_SCOPE_MISMATCH) if the code is for another scope; RESOURCE_EXHAUSTED
+	// (RATE_LIMITED) after 5 codes that are not found within 10 minutes.
 	ApproveDevice(context.Context, *ApproveDeviceRequest) (*ApproveDeviceResponse, error)
 	// Begins a login on a device without a browser, if `auth.device_login` is configured: returns a code to display and a
 	// code to complete the login with. A user who is logged in elsewhere types the displayed code and approves it with
-	// ApproveDevice. Needs no credential. An address (IPv6: a /64 network) can have 20 codes that have not expired, and an
-	// IPv6 /48 network 200.
-	//
-	// Errors: `FAILED_PRECONDITION` (reason `FEATURE_DISABLED`) if it is not configured; `RESOURCE_EXHAUSTED` (reason
-	// `RATE_LIMITED`) if there are too many codes.
+	// ApproveDevice.
+	// Role: none; no credential is needed.
+	// Errors: FAILED_PRECONDITION (FEATURE_DISABLED) if it is not configured; RESOURCE_EXHAUSTED (RATE_LIMITED) if there
+	// are too many codes.
+	// Limits: an address (IPv6: a /64 network) can have 20 codes that have not expired, and an IPv6 /48 network 200.
 	BeginDeviceLogin(context.Context, *BeginDeviceLoginRequest) (*BeginDeviceLoginResponse, error)
 	// Completes a login on a device: starts a session of the user who has approved it, once. Call it again after the
 	// interval of BeginDeviceLogin until it returns something else than `DEVICE_LOGIN_PENDING`; after each
-	// `RATE_LIMITED`, lengthen the interval by 5 seconds. Needs no credential.
+	// `RATE_LIMITED`, lengthen the interval by 5 seconds.
 	//
 	// The session ends like one of a login with a password. It does not count as a recent login: it can neither approve
 	// another device nor link an OIDC identity.
-	//
-	// Errors: `FAILED_PRECONDITION` with reason `DEVICE_LOGIN_PENDING` if no user has decided yet, or `FEATURE_DISABLED`;
-	// `RESOURCE_EXHAUSTED` (reason `RATE_LIMITED`) if the last call was less than 5 seconds ago; `PERMISSION_DENIED`
-	// (reason `DEVICE_LOGIN_DENIED`) if the user has denied it, or the session in which it was approved has ended;
-	// `UNAUTHENTICATED` (reason `CREDENTIAL_INVALID`) if the code is unknown, expired or used.
+	// Role: none; no credential is needed.
+	// Errors: FAILED_PRECONDITION (DEVICE_LOGIN_PENDING) if no user has decided yet; FAILED_PRECONDITION
+	// (FEATURE_DISABLED) if device logins are not configured; RESOURCE_EXHAUSTED (RATE_LIMITED) if the last call was less
+	// than 5 seconds ago; PERMISSION_DENIED (DEVICE_LOGIN_DENIED) if the user has denied it, or the session in which it
+	// was approved has ended; UNAUTHENTICATED (CREDENTIAL_INVALID) if the code is unknown, expired or used.
 	CompleteDeviceLogin(context.Context, *CompleteDeviceLoginRequest) (*CompleteDeviceLoginResponse, error)
-	// Returns who the caller is and its roles. Requires any valid credential; a credential for a single gateway is
-	// accepted, too.
+	// Returns who the caller is and its roles.
+	// Role: any caller with a valid credential, even if that is valid for a single gateway only.
 	GetCurrentIdentity(context.Context, *GetCurrentIdentityRequest) (*GetCurrentIdentityResponse, error)
 	mustEmbedUnimplementedAuthServiceServer()
 }

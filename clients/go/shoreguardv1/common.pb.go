@@ -206,7 +206,7 @@ const (
 	ErrorReason_ERROR_REASON_CREDENTIAL_BOUND ErrorReason = 43
 	// `FAILED_PRECONDITION`: the login of the session is too old for this call. Log in again.
 	ErrorReason_ERROR_REASON_LOGIN_STALE ErrorReason = 44
-	// The gateway rejected the call. The gRPC code is the one of the gateway's response. If a front end answered with an
+	// The gateway rejected the call. The gRPC code is that of the gateway's response. If a front end answered with an
 	// HTTP status, or the stream was reset, it is the code that gRPC assigns to that.
 	ErrorReason_ERROR_REASON_GATEWAY_REFUSED ErrorReason = 45
 	// `FAILED_PRECONDITION`: an operation on the same sandbox is running. The error message names it.
@@ -296,8 +296,8 @@ const (
 	// has up to 20 of their paths, and its metadata the first (`path`). Delete the sandbox, and create it with the other
 	// policy.
 	ErrorReason_ERROR_REASON_POLICY_STATIC ErrorReason = 90
-	// `FAILED_PRECONDITION`: what the agent of the sandbox asks for is larger than what is read at once, 16 MiB, so that
-	// it cannot be reviewed. ClearDraftChunks deletes it.
+	// `FAILED_PRECONDITION`: the drafts of the sandbox are together larger than 16 MiB, so they cannot be read and
+	// reviewed. ClearChunks deletes those that are pending.
 	ErrorReason_ERROR_REASON_DRAFTS_OVERFLOW ErrorReason = 100
 	// `FAILED_PRECONDITION`: the webhook is not active. Set `active` with UpdateWebhook.
 	ErrorReason_ERROR_REASON_WEBHOOK_INACTIVE ErrorReason = 110

@@ -204,7 +204,7 @@ type ListEventsResponse struct {
 
 	// The page, oldest event first.
 	Events []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
-	// `after_sequence` of the next call, also if the page is empty.
+	// `after_sequence` of the next call, even if the page is empty.
 	NextAfterSequence int64 `protobuf:"varint,2,opt,name=next_after_sequence,json=nextAfterSequence,proto3" json:"next_after_sequence,omitempty"`
 	// Whether further events are stored now.
 	More bool `protobuf:"varint,3,opt,name=more,proto3" json:"more,omitempty"`

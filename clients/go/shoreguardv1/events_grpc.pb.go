@@ -17,21 +17,21 @@ const _ = grpc.SupportPackageIsVersion7
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type EventServiceClient interface {
-	// Lists events after a position, oldest first. Requires viewer on at least one gateway. One call searches at most
-	// 10000 events, so a page can be empty although `more` is set.
-	//
-	// Errors: `OUT_OF_RANGE` (reason `CURSOR_EXPIRED`) if events after `after_sequence` were deleted by retention;
-	// `NOT_FOUND` (reason `NOT_FOUND`) if the gateway does not exist or the caller has no role on it.
+	// Lists events after a position, oldest first.
+	// Role: viewer on at least one gateway.
+	// Errors: OUT_OF_RANGE (CURSOR_EXPIRED) if events after `after_sequence` were deleted by retention; NOT_FOUND
+	// (NOT_FOUND) if the gateway does not exist or the caller has no role on it.
+	// Limits: one call searches at most 10000 events, so a page can be empty although `more` is set.
 	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
 	// Sends events after a position, oldest first, and then each new event as it occurs. While only events occur that the
-	// caller may not see, it sends the position at most every 2 seconds. Requires viewer on at least one gateway; the
-	// stream ends within a second after the caller loses it.
-	//
-	// Errors: as ListEvents, also while the stream is open. `UNAVAILABLE` (reason `DRAINING`) means that the server is
-	// shutting down: resume after the last `sequence`. The stream is reset if the caller reads nothing for 30 seconds (by
+	// caller may not see, it sends the position at most every 2 seconds.
+	// Role: viewer on at least one gateway; the stream ends within a second after the caller loses it.
+	// Errors: as ListEvents, also while the stream is open. UNAVAILABLE (DRAINING) means that the server is shutting
+	// down: resume after the last `sequence`. The stream is reset if the caller reads nothing for 30 seconds (by
 	// default).
 	WatchEvents(ctx context.Context, in *WatchEventsRequest, opts ...grpc.CallOption) (EventService_WatchEventsClient, error)
-	// Lists the types of events, by name: those that webhooks can subscribe to. Any caller.
+	// Lists the types of events, by name: those that webhooks can subscribe to.
+	// Role: any caller with a valid credential.
 	ListEventTypes(ctx context.Context, in *ListEventTypesRequest, opts ...grpc.CallOption) (*ListEventTypesResponse, error)
 }
 
@@ -97,21 +97,21 @@ func (c *eventServiceClient) ListEventTypes(ctx context.Context, in *ListEventTy
 // All implementations must embed UnimplementedEventServiceServer
 // for forward compatibility
 type EventServiceServer interface {
-	// Lists events after a position, oldest first. Requires viewer on at least one gateway. One call searches at most
-	// 10000 events, so a page can be empty although `more` is set.
-	//
-	// Errors: `OUT_OF_RANGE` (reason `CURSOR_EXPIRED`) if events after `after_sequence` were deleted by retention;
-	// `NOT_FOUND` (reason `NOT_FOUND`) if the gateway does not exist or the caller has no role on it.
+	// Lists events after a position, oldest first.
+	// Role: viewer on at least one gateway.
+	// Errors: OUT_OF_RANGE (CURSOR_EXPIRED) if events after `after_sequence` were deleted by retention; NOT_FOUND
+	// (NOT_FOUND) if the gateway does not exist or the caller has no role on it.
+	// Limits: one call searches at most 10000 events, so a page can be empty although `more` is set.
 	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
 	// Sends events after a position, oldest first, and then each new event as it occurs. While only events occur that the
-	// caller may not see, it sends the position at most every 2 seconds. Requires viewer on at least one gateway; the
-	// stream ends within a second after the caller loses it.
-	//
-	// Errors: as ListEvents, also while the stream is open. `UNAVAILABLE` (reason `DRAINING`) means that the server is
-	// shutting down: resume after the last `sequence`. The stream is reset if the caller reads nothing for 30 seconds (by
+	// caller may not see, it sends the position at most every 2 seconds.
+	// Role: viewer on at least one gateway; the stream ends within a second after the caller loses it.
+	// Errors: as ListEvents, also while the stream is open. UNAVAILABLE (DRAINING) means that the server is shutting
+	// down: resume after the last `sequence`. The stream is reset if the caller reads nothing for 30 seconds (by
 	// default).
 	WatchEvents(*WatchEventsRequest, EventService_WatchEventsServer) error
-	// Lists the types of events, by name: those that webhooks can subscribe to. Any caller.
+	// Lists the types of events, by name: those that webhooks can subscribe to.
+	// Role: any caller with a valid credential.
 	ListEventTypes(context.Context, *ListEventTypesRequest) (*ListEventTypesResponse, error)
 	mustEmbedUnimplementedEventServiceServer()
 }

@@ -28,7 +28,7 @@ type GatewayServiceClient interface {
 	// Role: viewer on the gateway.
 	GetGateway(ctx context.Context, in *GetGatewayRequest, opts ...grpc.CallOption) (*GetGatewayResponse, error)
 	// Lists the gateways that the caller can see, by name.
-	// Role: viewer on at least one gateway. The list has only gateways on which the caller is at least viewer.
+	// Role: viewer on at least one gateway. The list has only the gateways on which the caller is at least viewer.
 	// Limits: 1000 gateways per page.
 	ListGateways(ctx context.Context, in *ListGatewaysRequest, opts ...grpc.CallOption) (*ListGatewaysResponse, error)
 	// Streams every gateway that the caller can see, then each gateway again after it changes. Changes that follow each
@@ -277,7 +277,7 @@ type GatewayServiceServer interface {
 	// Role: viewer on the gateway.
 	GetGateway(context.Context, *GetGatewayRequest) (*GetGatewayResponse, error)
 	// Lists the gateways that the caller can see, by name.
-	// Role: viewer on at least one gateway. The list has only gateways on which the caller is at least viewer.
+	// Role: viewer on at least one gateway. The list has only the gateways on which the caller is at least viewer.
 	// Limits: 1000 gateways per page.
 	ListGateways(context.Context, *ListGatewaysRequest) (*ListGatewaysResponse, error)
 	// Streams every gateway that the caller can see, then each gateway again after it changes. Changes that follow each

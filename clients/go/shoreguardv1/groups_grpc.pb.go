@@ -17,42 +17,42 @@ const _ = grpc.SupportPackageIsVersion7
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type GroupServiceClient interface {
-	// Creates a group without members. Requires global admin.
-	//
-	// Errors: `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the name is in use; `FAILED_PRECONDITION` (reason
-	// `LIMIT_REACHED`) if there are 10000 groups.
+	// Creates a group without members.
+	// Role: global admin.
+	// Errors: ALREADY_EXISTS (ALREADY_EXISTS) if the name is in use; FAILED_PRECONDITION (LIMIT_REACHED) if there are
+	// 10000 groups.
 	CreateGroup(ctx context.Context, in *CreateGroupRequest, opts ...grpc.CallOption) (*CreateGroupResponse, error)
-	// Returns one group by name. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group does not exist.
+	// Returns one group by name.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the group does not exist.
 	GetGroup(ctx context.Context, in *GetGroupRequest, opts ...grpc.CallOption) (*GetGroupResponse, error)
-	// Lists groups by name. Requires global admin.
+	// Lists groups by name.
+	// Role: global admin.
 	ListGroups(ctx context.Context, in *ListGroupsRequest, opts ...grpc.CallOption) (*ListGroupsResponse, error)
-	// Changes name, description or role of a group. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-	// `etag` is not the current one; `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the new name is in use;
-	// `FAILED_PRECONDITION` (reason `LAST_ADMIN`) if the new role would leave no active admin.
+	// Changes name, description or role of a group.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the group does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+	// one; ALREADY_EXISTS (ALREADY_EXISTS) if the new name is in use; FAILED_PRECONDITION (LAST_ADMIN) if the new role
+	// would leave no active admin.
 	UpdateGroup(ctx context.Context, in *UpdateGroupRequest, opts ...grpc.CallOption) (*UpdateGroupResponse, error)
-	// Deletes a group with its memberships and its roles on gateways; the users remain. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-	// `etag` is not the current one; `FAILED_PRECONDITION` (reason `LAST_ADMIN`) if no active admin would remain.
+	// Deletes a group with its memberships and its roles on gateways; the users remain.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the group does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+	// one; FAILED_PRECONDITION (LAST_ADMIN) if no active admin would remain.
 	DeleteGroup(ctx context.Context, in *DeleteGroupRequest, opts ...grpc.CallOption) (*DeleteGroupResponse, error)
-	// Adds a user to a group. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group or the user does not exist; `ALREADY_EXISTS` (reason
-	// `ALREADY_EXISTS`) if the user is a member; `FAILED_PRECONDITION` (reason `LIMIT_REACHED`) if the group has 10000
-	// members or the user is in 100 groups.
+	// Adds a user to a group.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the group or the user does not exist; ALREADY_EXISTS (ALREADY_EXISTS) if the user
+	// is a member; FAILED_PRECONDITION (LIMIT_REACHED) if the group has 10000 members or the user is in 100 groups.
 	AddGroupMember(ctx context.Context, in *AddGroupMemberRequest, opts ...grpc.CallOption) (*AddGroupMemberResponse, error)
-	// Removes a user from a group. Live streams that need the membership end within a second. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group or the user does not exist, or the user is not a member;
-	// `FAILED_PRECONDITION` (reason `LAST_ADMIN`) if no active admin would remain.
+	// Removes a user from a group. Live streams that need the membership end within a second.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the group or the user does not exist, or the user is not a member;
+	// FAILED_PRECONDITION (LAST_ADMIN) if no active admin would remain.
 	RemoveGroupMember(ctx context.Context, in *RemoveGroupMemberRequest, opts ...grpc.CallOption) (*RemoveGroupMemberResponse, error)
-	// Lists the members of a group by e-mail address. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group does not exist.
+	// Lists the members of a group by e-mail address.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the group does not exist.
 	ListGroupMembers(ctx context.Context, in *ListGroupMembersRequest, opts ...grpc.CallOption) (*ListGroupMembersResponse, error)
 }
 
@@ -140,42 +140,42 @@ func (c *groupServiceClient) ListGroupMembers(ctx context.Context, in *ListGroup
 // All implementations must embed UnimplementedGroupServiceServer
 // for forward compatibility
 type GroupServiceServer interface {
-	// Creates a group without members. Requires global admin.
-	//
-	// Errors: `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the name is in use; `FAILED_PRECONDITION` (reason
-	// `LIMIT_REACHED`) if there are 10000 groups.
+	// Creates a group without members.
+	// Role: global admin.
+	// Errors: ALREADY_EXISTS (ALREADY_EXISTS) if the name is in use; FAILED_PRECONDITION (LIMIT_REACHED) if there are
+	// 10000 groups.
 	CreateGroup(context.Context, *CreateGroupRequest) (*CreateGroupResponse, error)
-	// Returns one group by name. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group does not exist.
+	// Returns one group by name.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the group does not exist.
 	GetGroup(context.Context, *GetGroupRequest) (*GetGroupResponse, error)
-	// Lists groups by name. Requires global admin.
+	// Lists groups by name.
+	// Role: global admin.
 	ListGroups(context.Context, *ListGroupsRequest) (*ListGroupsResponse, error)
-	// Changes name, description or role of a group. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-	// `etag` is not the current one; `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the new name is in use;
-	// `FAILED_PRECONDITION` (reason `LAST_ADMIN`) if the new role would leave no active admin.
+	// Changes name, description or role of a group.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the group does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+	// one; ALREADY_EXISTS (ALREADY_EXISTS) if the new name is in use; FAILED_PRECONDITION (LAST_ADMIN) if the new role
+	// would leave no active admin.
 	UpdateGroup(context.Context, *UpdateGroupRequest) (*UpdateGroupResponse, error)
-	// Deletes a group with its memberships and its roles on gateways; the users remain. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-	// `etag` is not the current one; `FAILED_PRECONDITION` (reason `LAST_ADMIN`) if no active admin would remain.
+	// Deletes a group with its memberships and its roles on gateways; the users remain.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the group does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+	// one; FAILED_PRECONDITION (LAST_ADMIN) if no active admin would remain.
 	DeleteGroup(context.Context, *DeleteGroupRequest) (*DeleteGroupResponse, error)
-	// Adds a user to a group. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group or the user does not exist; `ALREADY_EXISTS` (reason
-	// `ALREADY_EXISTS`) if the user is a member; `FAILED_PRECONDITION` (reason `LIMIT_REACHED`) if the group has 10000
-	// members or the user is in 100 groups.
+	// Adds a user to a group.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the group or the user does not exist; ALREADY_EXISTS (ALREADY_EXISTS) if the user
+	// is a member; FAILED_PRECONDITION (LIMIT_REACHED) if the group has 10000 members or the user is in 100 groups.
 	AddGroupMember(context.Context, *AddGroupMemberRequest) (*AddGroupMemberResponse, error)
-	// Removes a user from a group. Live streams that need the membership end within a second. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group or the user does not exist, or the user is not a member;
-	// `FAILED_PRECONDITION` (reason `LAST_ADMIN`) if no active admin would remain.
+	// Removes a user from a group. Live streams that need the membership end within a second.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the group or the user does not exist, or the user is not a member;
+	// FAILED_PRECONDITION (LAST_ADMIN) if no active admin would remain.
 	RemoveGroupMember(context.Context, *RemoveGroupMemberRequest) (*RemoveGroupMemberResponse, error)
-	// Lists the members of a group by e-mail address. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group does not exist.
+	// Lists the members of a group by e-mail address.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the group does not exist.
 	ListGroupMembers(context.Context, *ListGroupMembersRequest) (*ListGroupMembersResponse, error)
 	mustEmbedUnimplementedGroupServiceServer()
 }

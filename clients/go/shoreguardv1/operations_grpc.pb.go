@@ -17,30 +17,28 @@ const _ = grpc.SupportPackageIsVersion7
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type OperationServiceClient interface {
-	// Returns one operation with its result. Allowed: its actor, or an operator of its gateway.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`).
+	// Returns one operation with its result.
+	// Role: any caller for its own operations; for others, operator on the gateway of the operation.
+	// Errors: NOT_FOUND (NOT_FOUND).
 	GetOperation(ctx context.Context, in *GetOperationRequest, opts ...grpc.CallOption) (*GetOperationResponse, error)
 	// Lists the caller's own operations, and all operations on gateways on which the caller is operator, newest first.
-	// All filters must match. Results are omitted. Available to every authenticated caller.
+	// All filters must match. Results are omitted.
+	// Role: any caller with a valid credential.
 	ListOperations(ctx context.Context, in *ListOperationsRequest, opts ...grpc.CallOption) (*ListOperationsResponse, error)
 	// Waits until an operation has ended or `timeout` has passed, and returns its current state. Fails within a second if
-	// the caller loses the right to see the operation. Allowed: its actor, or an operator of its gateway.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`); `UNAVAILABLE` (reason `DRAINING`) if the server shuts down during the
-	// wait: call again.
+	// the caller loses the right to see the operation.
+	// Role: any caller for its own operations; for others, operator on the gateway of the operation.
+	// Errors: NOT_FOUND (NOT_FOUND); UNAVAILABLE (DRAINING) if the server shuts down during the wait: call again.
 	WaitOperation(ctx context.Context, in *WaitOperationRequest, opts ...grpc.CallOption) (*WaitOperationResponse, error)
 	// Sends the current state of an operation, then each change that the caller can see, and ends after the final state.
 	// A change of `update_time` alone is not sent. Changes in quick succession can be combined into one message.
-	// Allowed: its actor, or an operator of its gateway.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`); `UNAVAILABLE` (reason `DRAINING`) if the server shuts down: call again.
+	// Role: any caller for its own operations; for others, operator on the gateway of the operation.
+	// Errors: NOT_FOUND (NOT_FOUND); UNAVAILABLE (DRAINING) if the server shuts down: call again.
 	WatchOperation(ctx context.Context, in *WatchOperationRequest, opts ...grpc.CallOption) (OperationService_WatchOperationClient, error)
 	// Requests cancellation of an operation, on whichever replica it runs. The operation can still succeed if its work is
-	// done by then. Repeating the request has no effect. Allowed: its actor, or an operator of its gateway.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`); `FAILED_PRECONDITION` (reason `OPERATION_ENDED`) if the operation has
-	// ended.
+	// done by then. Repeating the request has no effect.
+	// Role: any caller for its own operations; for others, operator on the gateway of the operation.
+	// Errors: NOT_FOUND (NOT_FOUND); FAILED_PRECONDITION (OPERATION_ENDED) if the operation has ended.
 	CancelOperation(ctx context.Context, in *CancelOperationRequest, opts ...grpc.CallOption) (*CancelOperationResponse, error)
 }
 
@@ -124,30 +122,28 @@ func (c *operationServiceClient) CancelOperation(ctx context.Context, in *Cancel
 // All implementations must embed UnimplementedOperationServiceServer
 // for forward compatibility
 type OperationServiceServer interface {
-	// Returns one operation with its result. Allowed: its actor, or an operator of its gateway.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`).
+	// Returns one operation with its result.
+	// Role: any caller for its own operations; for others, operator on the gateway of the operation.
+	// Errors: NOT_FOUND (NOT_FOUND).
 	GetOperation(context.Context, *GetOperationRequest) (*GetOperationResponse, error)
 	// Lists the caller's own operations, and all operations on gateways on which the caller is operator, newest first.
-	// All filters must match. Results are omitted. Available to every authenticated caller.
+	// All filters must match. Results are omitted.
+	// Role: any caller with a valid credential.
 	ListOperations(context.Context, *ListOperationsRequest) (*ListOperationsResponse, error)
 	// Waits until an operation has ended or `timeout` has passed, and returns its current state. Fails within a second if
-	// the caller loses the right to see the operation. Allowed: its actor, or an operator of its gateway.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`); `UNAVAILABLE` (reason `DRAINING`) if the server shuts down during the
-	// wait: call again.
+	// the caller loses the right to see the operation.
+	// Role: any caller for its own operations; for others, operator on the gateway of the operation.
+	// Errors: NOT_FOUND (NOT_FOUND); UNAVAILABLE (DRAINING) if the server shuts down during the wait: call again.
 	WaitOperation(context.Context, *WaitOperationRequest) (*WaitOperationResponse, error)
 	// Sends the current state of an operation, then each change that the caller can see, and ends after the final state.
 	// A change of `update_time` alone is not sent. Changes in quick succession can be combined into one message.
-	// Allowed: its actor, or an operator of its gateway.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`); `UNAVAILABLE` (reason `DRAINING`) if the server shuts down: call again.
+	// Role: any caller for its own operations; for others, operator on the gateway of the operation.
+	// Errors: NOT_FOUND (NOT_FOUND); UNAVAILABLE (DRAINING) if the server shuts down: call again.
 	WatchOperation(*WatchOperationRequest, OperationService_WatchOperationServer) error
 	// Requests cancellation of an operation, on whichever replica it runs. The operation can still succeed if its work is
-	// done by then. Repeating the request has no effect. Allowed: its actor, or an operator of its gateway.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`); `FAILED_PRECONDITION` (reason `OPERATION_ENDED`) if the operation has
-	// ended.
+	// done by then. Repeating the request has no effect.
+	// Role: any caller for its own operations; for others, operator on the gateway of the operation.
+	// Errors: NOT_FOUND (NOT_FOUND); FAILED_PRECONDITION (OPERATION_ENDED) if the operation has ended.
 	CancelOperation(context.Context, *CancelOperationRequest) (*CancelOperationResponse, error)
 	mustEmbedUnimplementedOperationServiceServer()
 }

@@ -30,10 +30,10 @@ type PolicyServiceClient interface {
 	// document is read as the generation of the gateway, and has the marks of the other policy that it would keep if it
 	// was applied: those of endpoints of the same host, port and path, and of binaries of the same path.
 	// Role: viewer on the gateway.
-	// Errors: NOT_FOUND (NOT_FOUND) if the sandbox has no such approval, also if a sandbox of another gateway has it.
-	// INVALID_ARGUMENT (INVALID_FIELD) names the path in a document; also if an approval is not about a policy, or its
-	// policy is of another generation than the gateway. FAILED_PRECONDITION (POLICY_UNREADABLE) if a revision has a part
-	// that this server does not know.
+	// Errors: NOT_FOUND (NOT_FOUND) if the sandbox has no such approval, even if a sandbox of another gateway has it.
+	// INVALID_ARGUMENT (INVALID_FIELD) for an invalid document, with the path in it, for an approval that is not about a
+	// policy, and for an approved policy of another generation than the gateway. FAILED_PRECONDITION (POLICY_UNREADABLE)
+	// if a revision has a part that this server does not know.
 	// Limits: documents of at most 256 KiB and 16 levels; the first 1000 differences are returned, all are counted.
 	DiffPolicies(ctx context.Context, in *DiffPoliciesRequest, opts ...grpc.CallOption) (*DiffPoliciesResponse, error)
 	// Returns a revision as a document to be stored: `metadata` that say what it is, and `policy`. Marks are left out: a
@@ -56,13 +56,14 @@ type PolicyServiceClient interface {
 	// Under a workflow the change is reviewed first. If the policy moves before the write, a document that is merged,
 	// edits and presets are computed again, as another approval; a replacement and a revert are not written.
 	// Role: operator on the gateway.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELD) names the path in the document, also if a rule cannot be merged; ABORTED
-	// (CONCURRENT_CHANGE, with the present `etag` in the metadata) if the etag is stale, INVALID_ARGUMENT (POLICY_STATIC)
-	// for a part that a running sandbox cannot change, FAILED_PRECONDITION (POLICY_UNREADABLE) if the newest revision has
-	// a part that this server does not know. Unless `validate_only` is set: FAILED_PRECONDITION (POLICY_PINNED) if the
-	// sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if the gateway has a policy for all sandboxes, a rule cannot be
-	// read, or the maker of the calling service principal is not known under a workflow, FAILED_PRECONDITION
-	// (LIMIT_REACHED) if the caller has 50 open approvals on the gateway, or has made 1000 changes there in 24 hours.
+	// Errors: INVALID_ARGUMENT (INVALID_FIELD) with the path in the document if a part is invalid or a rule cannot be
+	// merged; ABORTED (CONCURRENT_CHANGE, with the present `etag` in the metadata) if the etag is stale, INVALID_ARGUMENT
+	// (POLICY_STATIC) for a part that a running sandbox cannot change, FAILED_PRECONDITION (POLICY_UNREADABLE) if the
+	// newest revision has a part that this server does not know. Unless `validate_only` is set: FAILED_PRECONDITION
+	// (POLICY_PINNED) if the sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if the gateway has a policy for all
+	// sandboxes, a rule cannot be read, or the maker of the calling service principal is not known under a workflow,
+	// FAILED_PRECONDITION (LIMIT_REACHED) if the caller has 50 open approvals on the gateway, or has made 1000 changes
+	// there in 24 hours.
 	// Limits: documents of at most 256 KiB and 16 levels, policies of at most 256 KiB, encoded.
 	ApplyPolicy(ctx context.Context, in *ApplyPolicyRequest, opts ...grpc.CallOption) (*ApplyPolicyResponse, error)
 	// Changes single rules of a sandbox's policy and adds paths, as the merge operations of the gateways do. All edits are
@@ -82,7 +83,7 @@ type PolicyServiceClient interface {
 	// Errors: NOT_FOUND (NOT_FOUND) if the sandbox has no such revision; others as for ApplyPolicy.
 	RevertPolicy(ctx context.Context, in *RevertPolicyRequest, opts ...grpc.CallOption) (*RevertPolicyResponse, error)
 	// Pins a sandbox: until the pin ends, nothing can change its policy through Shoreguard. The sandbox need not exist. A
-	// pin outlives its sandbox and locks the next one of its name. It is stored at once, also if the gateway does not
+	// pin outlives its sandbox and locks the next one of its name. It is stored at once, even if the gateway does not
 	// respond. Then the call waits up to 5 seconds for writes that began before, and for the gateway to report version
 	// and hash of the policy; if it does not, they are stored later. If the sandbox is pinned already, its first setter
 	// and its reason stay. A later expiry lengthens the pin: then it gets the new reason if one is given, and the role of
@@ -261,10 +262,10 @@ type PolicyServiceServer interface {
 	// document is read as the generation of the gateway, and has the marks of the other policy that it would keep if it
 	// was applied: those of endpoints of the same host, port and path, and of binaries of the same path.
 	// Role: viewer on the gateway.
-	// Errors: NOT_FOUND (NOT_FOUND) if the sandbox has no such approval, also if a sandbox of another gateway has it.
-	// INVALID_ARGUMENT (INVALID_FIELD) names the path in a document; also if an approval is not about a policy, or its
-	// policy is of another generation than the gateway. FAILED_PRECONDITION (POLICY_UNREADABLE) if a revision has a part
-	// that this server does not know.
+	// Errors: NOT_FOUND (NOT_FOUND) if the sandbox has no such approval, even if a sandbox of another gateway has it.
+	// INVALID_ARGUMENT (INVALID_FIELD) for an invalid document, with the path in it, for an approval that is not about a
+	// policy, and for an approved policy of another generation than the gateway. FAILED_PRECONDITION (POLICY_UNREADABLE)
+	// if a revision has a part that this server does not know.
 	// Limits: documents of at most 256 KiB and 16 levels; the first 1000 differences are returned, all are counted.
 	DiffPolicies(context.Context, *DiffPoliciesRequest) (*DiffPoliciesResponse, error)
 	// Returns a revision as a document to be stored: `metadata` that say what it is, and `policy`. Marks are left out: a
@@ -287,13 +288,14 @@ type PolicyServiceServer interface {
 	// Under a workflow the change is reviewed first. If the policy moves before the write, a document that is merged,
 	// edits and presets are computed again, as another approval; a replacement and a revert are not written.
 	// Role: operator on the gateway.
-	// Errors: INVALID_ARGUMENT (INVALID_FIELD) names the path in the document, also if a rule cannot be merged; ABORTED
-	// (CONCURRENT_CHANGE, with the present `etag` in the metadata) if the etag is stale, INVALID_ARGUMENT (POLICY_STATIC)
-	// for a part that a running sandbox cannot change, FAILED_PRECONDITION (POLICY_UNREADABLE) if the newest revision has
-	// a part that this server does not know. Unless `validate_only` is set: FAILED_PRECONDITION (POLICY_PINNED) if the
-	// sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if the gateway has a policy for all sandboxes, a rule cannot be
-	// read, or the maker of the calling service principal is not known under a workflow, FAILED_PRECONDITION
-	// (LIMIT_REACHED) if the caller has 50 open approvals on the gateway, or has made 1000 changes there in 24 hours.
+	// Errors: INVALID_ARGUMENT (INVALID_FIELD) with the path in the document if a part is invalid or a rule cannot be
+	// merged; ABORTED (CONCURRENT_CHANGE, with the present `etag` in the metadata) if the etag is stale, INVALID_ARGUMENT
+	// (POLICY_STATIC) for a part that a running sandbox cannot change, FAILED_PRECONDITION (POLICY_UNREADABLE) if the
+	// newest revision has a part that this server does not know. Unless `validate_only` is set: FAILED_PRECONDITION
+	// (POLICY_PINNED) if the sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if the gateway has a policy for all
+	// sandboxes, a rule cannot be read, or the maker of the calling service principal is not known under a workflow,
+	// FAILED_PRECONDITION (LIMIT_REACHED) if the caller has 50 open approvals on the gateway, or has made 1000 changes
+	// there in 24 hours.
 	// Limits: documents of at most 256 KiB and 16 levels, policies of at most 256 KiB, encoded.
 	ApplyPolicy(context.Context, *ApplyPolicyRequest) (*ApplyPolicyResponse, error)
 	// Changes single rules of a sandbox's policy and adds paths, as the merge operations of the gateways do. All edits are
@@ -313,7 +315,7 @@ type PolicyServiceServer interface {
 	// Errors: NOT_FOUND (NOT_FOUND) if the sandbox has no such revision; others as for ApplyPolicy.
 	RevertPolicy(context.Context, *RevertPolicyRequest) (*RevertPolicyResponse, error)
 	// Pins a sandbox: until the pin ends, nothing can change its policy through Shoreguard. The sandbox need not exist. A
-	// pin outlives its sandbox and locks the next one of its name. It is stored at once, also if the gateway does not
+	// pin outlives its sandbox and locks the next one of its name. It is stored at once, even if the gateway does not
 	// respond. Then the call waits up to 5 seconds for writes that began before, and for the gateway to report version
 	// and hash of the policy; if it does not, they are stored later. If the sandbox is pinned already, its first setter
 	// and its reason stay. A later expiry lengthens the pin: then it gets the new reason if one is given, and the role of

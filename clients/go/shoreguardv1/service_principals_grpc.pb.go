@@ -17,34 +17,34 @@ const _ = grpc.SupportPackageIsVersion7
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type ServicePrincipalServiceClient interface {
-	// Creates a service principal and returns its API key, once. Requires global admin.
-	//
-	// Errors: `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the name is in use; `FAILED_PRECONDITION` (reason
-	// `LIMIT_REACHED`) if there are 10000 service principals.
+	// Creates a service principal and returns its API key, once.
+	// Role: global admin.
+	// Errors: ALREADY_EXISTS (ALREADY_EXISTS) if the name is in use; FAILED_PRECONDITION (LIMIT_REACHED) if there are
+	// 10000 service principals.
 	CreateServicePrincipal(ctx context.Context, in *CreateServicePrincipalRequest, opts ...grpc.CallOption) (*CreateServicePrincipalResponse, error)
-	// Returns one service principal by name. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the service principal does not exist.
+	// Returns one service principal by name.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the service principal does not exist.
 	GetServicePrincipal(ctx context.Context, in *GetServicePrincipalRequest, opts ...grpc.CallOption) (*GetServicePrincipalResponse, error)
-	// Lists service principals by name. Requires global admin.
+	// Lists service principals by name.
+	// Role: global admin.
 	ListServicePrincipals(ctx context.Context, in *ListServicePrincipalsRequest, opts ...grpc.CallOption) (*ListServicePrincipalsResponse, error)
-	// Changes the role or expiration of a service principal. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the service principal does not exist; `ABORTED` (reason
-	// `CONCURRENT_CHANGE`) if `etag` is not the current one.
+	// Changes the role or expiration of a service principal.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the service principal does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not
+	// the current one.
 	UpdateServicePrincipal(ctx context.Context, in *UpdateServicePrincipalRequest, opts ...grpc.CallOption) (*UpdateServicePrincipalResponse, error)
 	// Replaces the API key and returns the new one, once. Without `overlap` every older key is invalid when the response
 	// arrives, and its streams end within a second: use this if a key has leaked. With `overlap` the current key stays
-	// valid for that time; older keys become invalid at once. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the service principal does not exist; `ABORTED` (reason
-	// `CONCURRENT_CHANGE`) if `etag` is not the current one.
+	// valid for that time; older keys become invalid at once.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the service principal does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not
+	// the current one.
 	RotateServicePrincipal(ctx context.Context, in *RotateServicePrincipalRequest, opts ...grpc.CallOption) (*RotateServicePrincipalResponse, error)
-	// Deletes a service principal with its roles on gateways. Its live streams end within a second. Requires global
-	// admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the service principal does not exist; `ABORTED` (reason
-	// `CONCURRENT_CHANGE`) if `etag` is not the current one.
+	// Deletes a service principal with its roles on gateways. Its live streams end within a second.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the service principal does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not
+	// the current one.
 	DeleteServicePrincipal(ctx context.Context, in *DeleteServicePrincipalRequest, opts ...grpc.CallOption) (*DeleteServicePrincipalResponse, error)
 }
 
@@ -114,34 +114,34 @@ func (c *servicePrincipalServiceClient) DeleteServicePrincipal(ctx context.Conte
 // All implementations must embed UnimplementedServicePrincipalServiceServer
 // for forward compatibility
 type ServicePrincipalServiceServer interface {
-	// Creates a service principal and returns its API key, once. Requires global admin.
-	//
-	// Errors: `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the name is in use; `FAILED_PRECONDITION` (reason
-	// `LIMIT_REACHED`) if there are 10000 service principals.
+	// Creates a service principal and returns its API key, once.
+	// Role: global admin.
+	// Errors: ALREADY_EXISTS (ALREADY_EXISTS) if the name is in use; FAILED_PRECONDITION (LIMIT_REACHED) if there are
+	// 10000 service principals.
 	CreateServicePrincipal(context.Context, *CreateServicePrincipalRequest) (*CreateServicePrincipalResponse, error)
-	// Returns one service principal by name. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the service principal does not exist.
+	// Returns one service principal by name.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the service principal does not exist.
 	GetServicePrincipal(context.Context, *GetServicePrincipalRequest) (*GetServicePrincipalResponse, error)
-	// Lists service principals by name. Requires global admin.
+	// Lists service principals by name.
+	// Role: global admin.
 	ListServicePrincipals(context.Context, *ListServicePrincipalsRequest) (*ListServicePrincipalsResponse, error)
-	// Changes the role or expiration of a service principal. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the service principal does not exist; `ABORTED` (reason
-	// `CONCURRENT_CHANGE`) if `etag` is not the current one.
+	// Changes the role or expiration of a service principal.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the service principal does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not
+	// the current one.
 	UpdateServicePrincipal(context.Context, *UpdateServicePrincipalRequest) (*UpdateServicePrincipalResponse, error)
 	// Replaces the API key and returns the new one, once. Without `overlap` every older key is invalid when the response
 	// arrives, and its streams end within a second: use this if a key has leaked. With `overlap` the current key stays
-	// valid for that time; older keys become invalid at once. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the service principal does not exist; `ABORTED` (reason
-	// `CONCURRENT_CHANGE`) if `etag` is not the current one.
+	// valid for that time; older keys become invalid at once.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the service principal does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not
+	// the current one.
 	RotateServicePrincipal(context.Context, *RotateServicePrincipalRequest) (*RotateServicePrincipalResponse, error)
-	// Deletes a service principal with its roles on gateways. Its live streams end within a second. Requires global
-	// admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the service principal does not exist; `ABORTED` (reason
-	// `CONCURRENT_CHANGE`) if `etag` is not the current one.
+	// Deletes a service principal with its roles on gateways. Its live streams end within a second.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the service principal does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not
+	// the current one.
 	DeleteServicePrincipal(context.Context, *DeleteServicePrincipalRequest) (*DeleteServicePrincipalResponse, error)
 	mustEmbedUnimplementedServicePrincipalServiceServer()
 }

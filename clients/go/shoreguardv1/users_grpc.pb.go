@@ -18,57 +18,56 @@ const _ = grpc.SupportPackageIsVersion7
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type UserServiceClient interface {
 	// Creates an account and returns its invitation, once. The server sends no e-mail: pass the invitation on to the
-	// person, who sets the password with AcceptInvite. Requires global admin.
-	//
-	// Errors: `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the address has an account; `FAILED_PRECONDITION` (reason
-	// `LIMIT_REACHED`) if there are 100000 users.
+	// person, who sets the password with AcceptInvite.
+	// Role: global admin.
+	// Errors: ALREADY_EXISTS (ALREADY_EXISTS) if the address has an account; FAILED_PRECONDITION (LIMIT_REACHED) if there
+	// are 100000 users.
 	InviteUser(ctx context.Context, in *InviteUserRequest, opts ...grpc.CallOption) (*InviteUserResponse, error)
-	// Returns one user. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist.
+	// Returns one user.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the user does not exist.
 	GetUser(ctx context.Context, in *GetUserRequest, opts ...grpc.CallOption) (*GetUserResponse, error)
-	// Lists users by e-mail address. All filters must match. Requires global admin.
+	// Lists users by e-mail address. All filters must match.
+	// Role: global admin.
 	ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (*ListUsersResponse, error)
 	// Changes the role or state of a user. Deactivating a user ends its sessions permanently. You cannot deactivate your
-	// own account. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-	// `etag` is not the current one; `FAILED_PRECONDITION` with reason `OWN_ACCOUNT`, or with reason `LAST_ADMIN` if no
-	// active admin would remain.
+	// own account.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the user does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+	// one; FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own account; FAILED_PRECONDITION (LAST_ADMIN) if no active
+	// admin would remain.
 	UpdateUser(ctx context.Context, in *UpdateUserRequest, opts ...grpc.CallOption) (*UpdateUserResponse, error)
 	// Deletes a user with its memberships, roles on gateways and sessions. Service principals that it created remain. You
-	// cannot delete your own account. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-	// `etag` is not the current one; `FAILED_PRECONDITION` with reason `OWN_ACCOUNT`, or with reason `LAST_ADMIN` if no
-	// active admin would remain.
+	// cannot delete your own account.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the user does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+	// one; FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own account; FAILED_PRECONDITION (LAST_ADMIN) if no active
+	// admin would remain.
 	DeleteUser(ctx context.Context, in *DeleteUserRequest, opts ...grpc.CallOption) (*DeleteUserResponse, error)
 	// Replaces the pending invitation of a user by a new one. The previous token becomes invalid. For a pending password
-	// reset, call ResetPassword again. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist; `FAILED_PRECONDITION` (reason `NO_INVITE`) if
-	// no invitation is pending; `ABORTED` (reason `CONCURRENT_CHANGE`) if the user was changed at the same time.
+	// reset, call ResetPassword again.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the user does not exist; FAILED_PRECONDITION (NO_INVITE) if no invitation is
+	// pending; ABORTED (CONCURRENT_CHANGE) if the user was changed at the same time.
 	ResendInvite(ctx context.Context, in *ResendInviteRequest, opts ...grpc.CallOption) (*ResendInviteResponse, error)
 	// Removes the password of a user, ends its sessions and returns a token, once, with which the person sets a new
-	// password by AcceptInvite. You cannot reset your own password; use ChangePassword. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-	// `etag` is not the current one; `FAILED_PRECONDITION` with reason `OWN_ACCOUNT`, or with reason `LAST_ADMIN` if no
-	// active admin that can log in would remain.
+	// password by AcceptInvite. You cannot reset your own password; use ChangePassword.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the user does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+	// one; FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own account; FAILED_PRECONDITION (LAST_ADMIN) if no active
+	// admin that can log in would remain.
 	ResetPassword(ctx context.Context, in *ResetPasswordRequest, opts ...grpc.CallOption) (*ResetPasswordResponse, error)
-	// Deletes the failed logins of a user, from all addresses, so that the next login is not delayed. Requires global
-	// admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist.
+	// Deletes the failed logins of a user, from all addresses, so that the next login is not delayed.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the user does not exist.
 	UnlockUser(ctx context.Context, in *UnlockUserRequest, opts ...grpc.CallOption) (*UnlockUserResponse, error)
-	// Lists the active sessions of a user, newest first. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist.
+	// Lists the active sessions of a user, newest first.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the user does not exist.
 	ListUserSessions(ctx context.Context, in *ListUserSessionsRequest, opts ...grpc.CallOption) (*ListUserSessionsResponse, error)
 	// Ends one session of a user, or all. Calls and streams of these sessions end within a second on every replica.
-	// Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user or the session does not exist.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the user or the session does not exist.
 	RevokeUserSessions(ctx context.Context, in *RevokeUserSessionsRequest, opts ...grpc.CallOption) (*RevokeUserSessionsResponse, error)
 }
 
@@ -175,57 +174,56 @@ func (c *userServiceClient) RevokeUserSessions(ctx context.Context, in *RevokeUs
 // for forward compatibility
 type UserServiceServer interface {
 	// Creates an account and returns its invitation, once. The server sends no e-mail: pass the invitation on to the
-	// person, who sets the password with AcceptInvite. Requires global admin.
-	//
-	// Errors: `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the address has an account; `FAILED_PRECONDITION` (reason
-	// `LIMIT_REACHED`) if there are 100000 users.
+	// person, who sets the password with AcceptInvite.
+	// Role: global admin.
+	// Errors: ALREADY_EXISTS (ALREADY_EXISTS) if the address has an account; FAILED_PRECONDITION (LIMIT_REACHED) if there
+	// are 100000 users.
 	InviteUser(context.Context, *InviteUserRequest) (*InviteUserResponse, error)
-	// Returns one user. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist.
+	// Returns one user.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the user does not exist.
 	GetUser(context.Context, *GetUserRequest) (*GetUserResponse, error)
-	// Lists users by e-mail address. All filters must match. Requires global admin.
+	// Lists users by e-mail address. All filters must match.
+	// Role: global admin.
 	ListUsers(context.Context, *ListUsersRequest) (*ListUsersResponse, error)
 	// Changes the role or state of a user. Deactivating a user ends its sessions permanently. You cannot deactivate your
-	// own account. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-	// `etag` is not the current one; `FAILED_PRECONDITION` with reason `OWN_ACCOUNT`, or with reason `LAST_ADMIN` if no
-	// active admin would remain.
+	// own account.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the user does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+	// one; FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own account; FAILED_PRECONDITION (LAST_ADMIN) if no active
+	// admin would remain.
 	UpdateUser(context.Context, *UpdateUserRequest) (*UpdateUserResponse, error)
 	// Deletes a user with its memberships, roles on gateways and sessions. Service principals that it created remain. You
-	// cannot delete your own account. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-	// `etag` is not the current one; `FAILED_PRECONDITION` with reason `OWN_ACCOUNT`, or with reason `LAST_ADMIN` if no
-	// active admin would remain.
+	// cannot delete your own account.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the user does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+	// one; FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own account; FAILED_PRECONDITION (LAST_ADMIN) if no active
+	// admin would remain.
 	DeleteUser(context.Context, *DeleteUserRequest) (*DeleteUserResponse, error)
 	// Replaces the pending invitation of a user by a new one. The previous token becomes invalid. For a pending password
-	// reset, call ResetPassword again. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist; `FAILED_PRECONDITION` (reason `NO_INVITE`) if
-	// no invitation is pending; `ABORTED` (reason `CONCURRENT_CHANGE`) if the user was changed at the same time.
+	// reset, call ResetPassword again.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the user does not exist; FAILED_PRECONDITION (NO_INVITE) if no invitation is
+	// pending; ABORTED (CONCURRENT_CHANGE) if the user was changed at the same time.
 	ResendInvite(context.Context, *ResendInviteRequest) (*ResendInviteResponse, error)
 	// Removes the password of a user, ends its sessions and returns a token, once, with which the person sets a new
-	// password by AcceptInvite. You cannot reset your own password; use ChangePassword. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-	// `etag` is not the current one; `FAILED_PRECONDITION` with reason `OWN_ACCOUNT`, or with reason `LAST_ADMIN` if no
-	// active admin that can log in would remain.
+	// password by AcceptInvite. You cannot reset your own password; use ChangePassword.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the user does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+	// one; FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own account; FAILED_PRECONDITION (LAST_ADMIN) if no active
+	// admin that can log in would remain.
 	ResetPassword(context.Context, *ResetPasswordRequest) (*ResetPasswordResponse, error)
-	// Deletes the failed logins of a user, from all addresses, so that the next login is not delayed. Requires global
-	// admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist.
+	// Deletes the failed logins of a user, from all addresses, so that the next login is not delayed.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the user does not exist.
 	UnlockUser(context.Context, *UnlockUserRequest) (*UnlockUserResponse, error)
-	// Lists the active sessions of a user, newest first. Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist.
+	// Lists the active sessions of a user, newest first.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the user does not exist.
 	ListUserSessions(context.Context, *ListUserSessionsRequest) (*ListUserSessionsResponse, error)
 	// Ends one session of a user, or all. Calls and streams of these sessions end within a second on every replica.
-	// Requires global admin.
-	//
-	// Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user or the session does not exist.
+	// Role: global admin.
+	// Errors: NOT_FOUND (NOT_FOUND) if the user or the session does not exist.
 	RevokeUserSessions(context.Context, *RevokeUserSessionsRequest) (*RevokeUserSessionsResponse, error)
 	mustEmbedUnimplementedUserServiceServer()
 }

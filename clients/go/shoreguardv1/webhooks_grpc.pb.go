@@ -33,7 +33,7 @@ type WebhookServiceClient interface {
 	ListWebhooks(ctx context.Context, in *ListWebhooksRequest, opts ...grpc.CallOption) (*ListWebhooksResponse, error)
 	// Changes a webhook. A changed `url` or `channel` drops the signing secret: the response has a new one, which is not
 	// shown again. A changed SMTP host, port or TLS mode drops the password, so `email.smtp_pass` must be given again.
-	// Setting `active` forgets earlier failures; pending deliveries are sent then.
+	// Setting `active` resets the count of failures, and pending deliveries are sent.
 	// Role: global admin.
 	// Errors: as CreateWebhook, ABORTED (CONCURRENT_CHANGE) if the etag is stale.
 	UpdateWebhook(ctx context.Context, in *UpdateWebhookRequest, opts ...grpc.CallOption) (*UpdateWebhookResponse, error)
@@ -47,12 +47,13 @@ type WebhookServiceClient interface {
 	// Errors: FAILED_PRECONDITION (WEBHOOK_NOT_SIGNED) for channel email, ABORTED (CONCURRENT_CHANGE) if the etag is
 	// stale.
 	RotateWebhookSecret(ctx context.Context, in *RotateWebhookSecretRequest, opts ...grpc.CallOption) (*RotateWebhookSecretResponse, error)
-	// Sends one message with event `webhook.test` and returns the result. It is sent once, also if the webhook does not
+	// Sends one message with event `webhook.test` and returns the result. It is sent once, even if the webhook does not
 	// subscribe to it, and is not in ListWebhookDeliveries. A receiver that does not accept it is a result, not an error.
 	// Role: global admin.
 	// Errors: FAILED_PRECONDITION (WEBHOOK_INACTIVE) if the webhook is not active.
 	TestWebhook(ctx context.Context, in *TestWebhookRequest, opts ...grpc.CallOption) (*TestWebhookResponse, error)
-	// Sends finished deliveries again, with the ids of their messages. Pending ones are not changed.
+	// Sends finished deliveries again, with the ids of their messages. Pending ones are not changed. The deliveries of a
+	// span of time are taken by id. One call changes a limited number of them, and its response says how to continue.
 	// Role: global admin.
 	// Errors: FAILED_PRECONDITION (WEBHOOK_INACTIVE) if the webhook is not active, NOT_FOUND (NOT_FOUND) if the webhook
 	// has no delivery of an id.
@@ -172,7 +173,7 @@ type WebhookServiceServer interface {
 	ListWebhooks(context.Context, *ListWebhooksRequest) (*ListWebhooksResponse, error)
 	// Changes a webhook. A changed `url` or `channel` drops the signing secret: the response has a new one, which is not
 	// shown again. A changed SMTP host, port or TLS mode drops the password, so `email.smtp_pass` must be given again.
-	// Setting `active` forgets earlier failures; pending deliveries are sent then.
+	// Setting `active` resets the count of failures, and pending deliveries are sent.
 	// Role: global admin.
 	// Errors: as CreateWebhook, ABORTED (CONCURRENT_CHANGE) if the etag is stale.
 	UpdateWebhook(context.Context, *UpdateWebhookRequest) (*UpdateWebhookResponse, error)
@@ -186,12 +187,13 @@ type WebhookServiceServer interface {
 	// Errors: FAILED_PRECONDITION (WEBHOOK_NOT_SIGNED) for channel email, ABORTED (CONCURRENT_CHANGE) if the etag is
 	// stale.
 	RotateWebhookSecret(context.Context, *RotateWebhookSecretRequest) (*RotateWebhookSecretResponse, error)
-	// Sends one message with event `webhook.test` and returns the result. It is sent once, also if the webhook does not
+	// Sends one message with event `webhook.test` and returns the result. It is sent once, even if the webhook does not
 	// subscribe to it, and is not in ListWebhookDeliveries. A receiver that does not accept it is a result, not an error.
 	// Role: global admin.
 	// Errors: FAILED_PRECONDITION (WEBHOOK_INACTIVE) if the webhook is not active.
 	TestWebhook(context.Context, *TestWebhookRequest) (*TestWebhookResponse, error)
-	// Sends finished deliveries again, with the ids of their messages. Pending ones are not changed.
+	// Sends finished deliveries again, with the ids of their messages. Pending ones are not changed. The deliveries of a
+	// span of time are taken by id. One call changes a limited number of them, and its response says how to continue.
 	// Role: global admin.
 	// Errors: FAILED_PRECONDITION (WEBHOOK_INACTIVE) if the webhook is not active, NOT_FOUND (NOT_FOUND) if the webhook
 	// has no delivery of an id.

@@ -144,7 +144,7 @@ async fn save(store: &Store, context: &Context, credential: &Credential) -> Resu
     let mut contexts = lock.contexts()?;
     // Another program can have stored a context of this name since it was chosen.
     if let Some(known) = contexts.get(&context.name)? {
-        destination::check_same_server(&known, &context.endpoint)?;
+        check_same_server(&known, &context.endpoint)?;
     }
     contexts.put(context);
     contexts.set_current(&context.name);

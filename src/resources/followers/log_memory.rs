@@ -12,7 +12,7 @@ use crate::openshell::sandbox::Phase;
 /// Lines of one sandbox that are remembered as stored: as many as two reads can return.
 const REMEMBERED_MAX: usize = 4_000;
 
-/// What is remembered of the log of a sandbox.
+/// State of the log of a sandbox between passes.
 #[derive(Debug)]
 pub(super) struct LogMemory {
     /// When it was last read.
@@ -60,7 +60,7 @@ impl Remembered {
         self.0.contains(&(at, line_hash.to_owned()))
     }
 
-    /// Adds lines, and forgets those before a time, which are not read again, and the oldest ones of very many.
+    /// Adds lines. Removes those before a time, which are not read again, and the oldest if there are too many.
     pub(super) fn add(
         &mut self,
         from: Option<Timestamp>,

@@ -40,7 +40,7 @@ pub async fn create(ctx: &Ctx, place: &SandboxName) -> Result<SshSession, Error>
     ctx.add_audit_detail("workspace", place.workspace.as_str());
     let reached = connect_for_change(ctx).await?;
     let session = reached.create_ssh_session(place).await?;
-    // What follows on the gateway revokes a session that the caller does not get, also if it has lost its access.
+    // What follows on the gateway revokes a session that the caller does not get, even if it has lost its access.
     let reached = reached.on_own_behalf();
     if !is_safe(&session) {
         // The caller does not get it, so it must not stay open.

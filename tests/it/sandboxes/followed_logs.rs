@@ -279,7 +279,7 @@ async fn a_flood_after_a_line_ahead(sg: TestServer, is_taken_over: bool) {
     if is_taken_over {
         edge.take_over(&sg);
     }
-    // Later than the last read, also if this is done within a millisecond.
+    // Later than the last read, even if this is done within a millisecond.
     let later = now_ms(&sg) + 1_000;
     write_lines(&edge, 2_100, |_| later);
     for _ in 0..2 {

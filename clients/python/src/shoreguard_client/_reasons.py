@@ -153,7 +153,7 @@ class Reason(StrEnum):
     # `FAILED_PRECONDITION`: the login of the session is too old for this call. Log in again.
     LOGIN_STALE = "LOGIN_STALE"
 
-    # The gateway rejected the call. The gRPC code is the one of the gateway's response. If a front end answered with an
+    # The gateway rejected the call. The gRPC code is that of the gateway's response. If a front end answered with an
     # HTTP status, or the stream was reset, it is the code that gRPC assigns to that.
     GATEWAY_REFUSED = "GATEWAY_REFUSED"
 
@@ -274,8 +274,8 @@ class Reason(StrEnum):
     # policy.
     POLICY_STATIC = "POLICY_STATIC"
 
-    # `FAILED_PRECONDITION`: what the agent of the sandbox asks for is larger than what is read at once, 16 MiB, so that
-    # it cannot be reviewed. ClearDraftChunks deletes it.
+    # `FAILED_PRECONDITION`: the drafts of the sandbox are together larger than 16 MiB, so they cannot be read and
+    # reviewed. ClearChunks deletes those that are pending.
     DRAFTS_OVERFLOW = "DRAFTS_OVERFLOW"
 
     # `FAILED_PRECONDITION`: the webhook is not active. Set `active` with UpdateWebhook.

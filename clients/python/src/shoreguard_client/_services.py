@@ -15,7 +15,7 @@ class AccessService:
     """Roles on gateways, either on a named gateway or on all gateways that match a label selector.
 
     The effective role on a gateway is determined as follows. A global admin is admin everywhere. Otherwise the caller's
-    own role on the gateway applies: the one on the named gateway or, without it, the lowest of its roles by selector.
+    own role on the gateway applies: its role on the named gateway or, without it, the lowest of its roles by selector.
     Without an own role, the highest role that its groups have on the gateway applies, each determined in the same way.
     Without that, the global role applies. A role on a gateway can thus raise or lower the global role.
 
@@ -37,13 +37,12 @@ class AccessService:
         deadline: float | None = None,
     ) -> v1.SetGatewayRoleResponse:
         """Sets the role of a subject on a gateway, or on every gateway that matches a selector, and replaces its previous
-        role there. The gateways of a selector change with their labels. Requires admin on the gateway. A role by selector,
-        a role of a group, the role admin, and a change of a subject whose effective role on the gateway is admin before or
-        after it require global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the gateway or the subject does not exist; `ABORTED` (reason
-        `CONCURRENT_CHANGE`) if `etag` is set and is not that of an existing role; `FAILED_PRECONDITION` (reason
-        `LIMIT_REACHED`) if the subject has 32 roles by selector.
+        role there. The gateways of a selector change with their labels.
+        Role: admin on the gateway. A role by selector, a role of a group, the role admin, and a change of a subject whose
+        effective role on the gateway is admin before or after it need a global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the gateway or the subject does not exist; ABORTED (CONCURRENT_CHANGE) if `etag`
+        is set and is not that of an existing role; FAILED_PRECONDITION (LIMIT_REACHED) if the subject has 32 roles by
+        selector.
         """
         return self._caller.unary(_methods.AccessService_SetGatewayRole, {
             "subject": subject,
@@ -64,11 +63,10 @@ class AccessService:
         selector: str | None = None,
         deadline: float | None = None,
     ) -> v1.RemoveGatewayRoleResponse:
-        """Removes the role of a subject on a gateway, or by a selector, so that its other roles apply there. Requires the
-        same roles as SetGatewayRole, since the role that applies next can be admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the gateway, the subject or the role does not exist; `ABORTED` (reason
-        `CONCURRENT_CHANGE`) if `etag` is not the current one.
+        """Removes the role of a subject on a gateway, or by a selector, so that its other roles apply there.
+        Role: admin on the gateway, or global admin, as for SetGatewayRole, since the role that applies next can be admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the gateway, the subject or the role does not exist; ABORTED (CONCURRENT_CHANGE)
+        if `etag` is not the current one.
         """
         return self._caller.unary(_methods.AccessService_RemoveGatewayRole, {
             "subject": subject,
@@ -89,10 +87,9 @@ class AccessService:
     ) -> Pager[v1.GatewayRole, v1.ListGatewayRolesResponse]:
         """Lists the roles on one gateway, of one subject, or all. Roles of users come first, then those of service
         principals, then those of groups; of each kind, roles on named gateways come before roles by selector. Within these
-        they are sorted by gateway or selector, then by subject. Requires admin on the gateway; global admin if `gateway`
-        is empty.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the gateway or the subject does not exist.
+        they are sorted by gateway or selector, then by subject.
+        Role: admin on the gateway; global admin if `gateway` is empty.
+        Errors: NOT_FOUND (NOT_FOUND) if the gateway or the subject does not exist.
         """
         return Pager(self._caller, _methods.AccessService_ListGatewayRoles, {
             "gateway": gateway,
@@ -108,12 +105,10 @@ class AccessService:
         gateway: str | None = None,
         deadline: float | None = None,
     ) -> v1.ExplainAccessResponse:
-        """Returns the effective role of a subject, on a gateway or globally, with every role that contributed to it. Any
-        caller can ask about itself. Asking about others requires admin on the gateway, or global admin if `gateway` is
-        empty.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the subject does not exist, or the gateway does not exist or the caller
-        has no role on it; `INVALID_ARGUMENT` (reason `INVALID_FIELD`) if the subject is a group.
+        """Returns the effective role of a subject, on a gateway or globally, with every role that contributed to it.
+        Role: any caller about itself. About others: admin on the gateway, or global admin if `gateway` is empty.
+        Errors: NOT_FOUND (NOT_FOUND) if the subject does not exist, or the gateway does not exist or the caller has no
+        role on it; INVALID_ARGUMENT (INVALID_FIELD) if the subject is a group.
         """
         return self._caller.unary(_methods.AccessService_ExplainAccess, {
             "subject": subject,
@@ -130,9 +125,9 @@ class AccessService:
         deadline: float | None = None,
     ) -> Pager[v1.AccessEntry, v1.ListAccessResponse]:
         """Lists the effective roles on a gateway: active users by e-mail address, then service principals whose key has not
-        expired by name, each with the role that decided. Requires admin on the gateway.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the gateway does not exist.
+        expired by name, each with the role that decided.
+        Role: admin on the gateway.
+        Errors: NOT_FOUND (NOT_FOUND) if the gateway does not exist.
         """
         return Pager(self._caller, _methods.AccessService_ListAccess, {
             "gateway": gateway,
@@ -146,7 +141,7 @@ class AsyncAccessService:
     """Roles on gateways, either on a named gateway or on all gateways that match a label selector.
 
     The effective role on a gateway is determined as follows. A global admin is admin everywhere. Otherwise the caller's
-    own role on the gateway applies: the one on the named gateway or, without it, the lowest of its roles by selector.
+    own role on the gateway applies: its role on the named gateway or, without it, the lowest of its roles by selector.
     Without an own role, the highest role that its groups have on the gateway applies, each determined in the same way.
     Without that, the global role applies. A role on a gateway can thus raise or lower the global role.
 
@@ -168,13 +163,12 @@ class AsyncAccessService:
         deadline: float | None = None,
     ) -> v1.SetGatewayRoleResponse:
         """Sets the role of a subject on a gateway, or on every gateway that matches a selector, and replaces its previous
-        role there. The gateways of a selector change with their labels. Requires admin on the gateway. A role by selector,
-        a role of a group, the role admin, and a change of a subject whose effective role on the gateway is admin before or
-        after it require global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the gateway or the subject does not exist; `ABORTED` (reason
-        `CONCURRENT_CHANGE`) if `etag` is set and is not that of an existing role; `FAILED_PRECONDITION` (reason
-        `LIMIT_REACHED`) if the subject has 32 roles by selector.
+        role there. The gateways of a selector change with their labels.
+        Role: admin on the gateway. A role by selector, a role of a group, the role admin, and a change of a subject whose
+        effective role on the gateway is admin before or after it need a global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the gateway or the subject does not exist; ABORTED (CONCURRENT_CHANGE) if `etag`
+        is set and is not that of an existing role; FAILED_PRECONDITION (LIMIT_REACHED) if the subject has 32 roles by
+        selector.
         """
         return await self._caller.unary(_methods.AccessService_SetGatewayRole, {
             "subject": subject,
@@ -195,11 +189,10 @@ class AsyncAccessService:
         selector: str | None = None,
         deadline: float | None = None,
     ) -> v1.RemoveGatewayRoleResponse:
-        """Removes the role of a subject on a gateway, or by a selector, so that its other roles apply there. Requires the
-        same roles as SetGatewayRole, since the role that applies next can be admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the gateway, the subject or the role does not exist; `ABORTED` (reason
-        `CONCURRENT_CHANGE`) if `etag` is not the current one.
+        """Removes the role of a subject on a gateway, or by a selector, so that its other roles apply there.
+        Role: admin on the gateway, or global admin, as for SetGatewayRole, since the role that applies next can be admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the gateway, the subject or the role does not exist; ABORTED (CONCURRENT_CHANGE)
+        if `etag` is not the current one.
         """
         return await self._caller.unary(_methods.AccessService_RemoveGatewayRole, {
             "subject": subject,
@@ -220,10 +213,9 @@ class AsyncAccessService:
     ) -> AsyncPager[v1.GatewayRole, v1.ListGatewayRolesResponse]:
         """Lists the roles on one gateway, of one subject, or all. Roles of users come first, then those of service
         principals, then those of groups; of each kind, roles on named gateways come before roles by selector. Within these
-        they are sorted by gateway or selector, then by subject. Requires admin on the gateway; global admin if `gateway`
-        is empty.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the gateway or the subject does not exist.
+        they are sorted by gateway or selector, then by subject.
+        Role: admin on the gateway; global admin if `gateway` is empty.
+        Errors: NOT_FOUND (NOT_FOUND) if the gateway or the subject does not exist.
         """
         return AsyncPager(self._caller, _methods.AccessService_ListGatewayRoles, {
             "gateway": gateway,
@@ -239,12 +231,10 @@ class AsyncAccessService:
         gateway: str | None = None,
         deadline: float | None = None,
     ) -> v1.ExplainAccessResponse:
-        """Returns the effective role of a subject, on a gateway or globally, with every role that contributed to it. Any
-        caller can ask about itself. Asking about others requires admin on the gateway, or global admin if `gateway` is
-        empty.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the subject does not exist, or the gateway does not exist or the caller
-        has no role on it; `INVALID_ARGUMENT` (reason `INVALID_FIELD`) if the subject is a group.
+        """Returns the effective role of a subject, on a gateway or globally, with every role that contributed to it.
+        Role: any caller about itself. About others: admin on the gateway, or global admin if `gateway` is empty.
+        Errors: NOT_FOUND (NOT_FOUND) if the subject does not exist, or the gateway does not exist or the caller has no
+        role on it; INVALID_ARGUMENT (INVALID_FIELD) if the subject is a group.
         """
         return await self._caller.unary(_methods.AccessService_ExplainAccess, {
             "subject": subject,
@@ -261,9 +251,9 @@ class AsyncAccessService:
         deadline: float | None = None,
     ) -> AsyncPager[v1.AccessEntry, v1.ListAccessResponse]:
         """Lists the effective roles on a gateway: active users by e-mail address, then service principals whose key has not
-        expired by name, each with the role that decided. Requires admin on the gateway.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the gateway does not exist.
+        expired by name, each with the role that decided.
+        Role: admin on the gateway.
+        Errors: NOT_FOUND (NOT_FOUND) if the gateway does not exist.
         """
         return AsyncPager(self._caller, _methods.AccessService_ListAccess, {
             "gateway": gateway,
@@ -342,7 +332,7 @@ class GatewayService:
         deadline: float | None = None,
     ) -> Pager[v1.Gateway, v1.ListGatewaysResponse]:
         """Lists the gateways that the caller can see, by name.
-        Role: viewer on at least one gateway. The list has only gateways on which the caller is at least viewer.
+        Role: viewer on at least one gateway. The list has only the gateways on which the caller is at least viewer.
         Limits: 1000 gateways per page.
         """
         return Pager(self._caller, _methods.GatewayService_ListGateways, {
@@ -658,7 +648,7 @@ class AsyncGatewayService:
         deadline: float | None = None,
     ) -> AsyncPager[v1.Gateway, v1.ListGatewaysResponse]:
         """Lists the gateways that the caller can see, by name.
-        Role: viewer on at least one gateway. The list has only gateways on which the caller is at least viewer.
+        Role: viewer on at least one gateway. The list has only the gateways on which the caller is at least viewer.
         Limits: 1000 gateways per page.
         """
         return AsyncPager(self._caller, _methods.GatewayService_ListGateways, {
@@ -991,10 +981,10 @@ class PolicyService:
         document is read as the generation of the gateway, and has the marks of the other policy that it would keep if it
         was applied: those of endpoints of the same host, port and path, and of binaries of the same path.
         Role: viewer on the gateway.
-        Errors: NOT_FOUND (NOT_FOUND) if the sandbox has no such approval, also if a sandbox of another gateway has it.
-        INVALID_ARGUMENT (INVALID_FIELD) names the path in a document; also if an approval is not about a policy, or its
-        policy is of another generation than the gateway. FAILED_PRECONDITION (POLICY_UNREADABLE) if a revision has a part
-        that this server does not know.
+        Errors: NOT_FOUND (NOT_FOUND) if the sandbox has no such approval, even if a sandbox of another gateway has it.
+        INVALID_ARGUMENT (INVALID_FIELD) for an invalid document, with the path in it, for an approval that is not about a
+        policy, and for an approved policy of another generation than the gateway. FAILED_PRECONDITION (POLICY_UNREADABLE)
+        if a revision has a part that this server does not know.
         Limits: documents of at most 256 KiB and 16 levels; the first 1000 differences are returned, all are counted.
         """
         return self._caller.unary(_methods.PolicyService_DiffPolicies, {
@@ -1076,13 +1066,14 @@ class PolicyService:
         Under a workflow the change is reviewed first. If the policy moves before the write, a document that is merged,
         edits and presets are computed again, as another approval; a replacement and a revert are not written.
         Role: operator on the gateway.
-        Errors: INVALID_ARGUMENT (INVALID_FIELD) names the path in the document, also if a rule cannot be merged; ABORTED
-        (CONCURRENT_CHANGE, with the present `etag` in the metadata) if the etag is stale, INVALID_ARGUMENT (POLICY_STATIC)
-        for a part that a running sandbox cannot change, FAILED_PRECONDITION (POLICY_UNREADABLE) if the newest revision has
-        a part that this server does not know. Unless `validate_only` is set: FAILED_PRECONDITION (POLICY_PINNED) if the
-        sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if the gateway has a policy for all sandboxes, a rule cannot be
-        read, or the maker of the calling service principal is not known under a workflow, FAILED_PRECONDITION
-        (LIMIT_REACHED) if the caller has 50 open approvals on the gateway, or has made 1000 changes there in 24 hours.
+        Errors: INVALID_ARGUMENT (INVALID_FIELD) with the path in the document if a part is invalid or a rule cannot be
+        merged; ABORTED (CONCURRENT_CHANGE, with the present `etag` in the metadata) if the etag is stale, INVALID_ARGUMENT
+        (POLICY_STATIC) for a part that a running sandbox cannot change, FAILED_PRECONDITION (POLICY_UNREADABLE) if the
+        newest revision has a part that this server does not know. Unless `validate_only` is set: FAILED_PRECONDITION
+        (POLICY_PINNED) if the sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if the gateway has a policy for all
+        sandboxes, a rule cannot be read, or the maker of the calling service principal is not known under a workflow,
+        FAILED_PRECONDITION (LIMIT_REACHED) if the caller has 50 open approvals on the gateway, or has made 1000 changes
+        there in 24 hours.
         Limits: documents of at most 256 KiB and 16 levels, policies of at most 256 KiB, encoded.
         """
         return self._caller.unary(_methods.PolicyService_ApplyPolicy, {
@@ -1204,7 +1195,7 @@ class PolicyService:
         deadline: float | None = None,
     ) -> v1.PinPolicyResponse:
         """Pins a sandbox: until the pin ends, nothing can change its policy through Shoreguard. The sandbox need not exist. A
-        pin outlives its sandbox and locks the next one of its name. It is stored at once, also if the gateway does not
+        pin outlives its sandbox and locks the next one of its name. It is stored at once, even if the gateway does not
         respond. Then the call waits up to 5 seconds for writes that began before, and for the gateway to report version
         and hash of the policy; if it does not, they are stored later. If the sandbox is pinned already, its first setter
         and its reason stay. A later expiry lengthens the pin: then it gets the new reason if one is given, and the role of
@@ -1368,10 +1359,10 @@ class AsyncPolicyService:
         document is read as the generation of the gateway, and has the marks of the other policy that it would keep if it
         was applied: those of endpoints of the same host, port and path, and of binaries of the same path.
         Role: viewer on the gateway.
-        Errors: NOT_FOUND (NOT_FOUND) if the sandbox has no such approval, also if a sandbox of another gateway has it.
-        INVALID_ARGUMENT (INVALID_FIELD) names the path in a document; also if an approval is not about a policy, or its
-        policy is of another generation than the gateway. FAILED_PRECONDITION (POLICY_UNREADABLE) if a revision has a part
-        that this server does not know.
+        Errors: NOT_FOUND (NOT_FOUND) if the sandbox has no such approval, even if a sandbox of another gateway has it.
+        INVALID_ARGUMENT (INVALID_FIELD) for an invalid document, with the path in it, for an approval that is not about a
+        policy, and for an approved policy of another generation than the gateway. FAILED_PRECONDITION (POLICY_UNREADABLE)
+        if a revision has a part that this server does not know.
         Limits: documents of at most 256 KiB and 16 levels; the first 1000 differences are returned, all are counted.
         """
         return await self._caller.unary(_methods.PolicyService_DiffPolicies, {
@@ -1455,13 +1446,14 @@ class AsyncPolicyService:
         Under a workflow the change is reviewed first. If the policy moves before the write, a document that is merged,
         edits and presets are computed again, as another approval; a replacement and a revert are not written.
         Role: operator on the gateway.
-        Errors: INVALID_ARGUMENT (INVALID_FIELD) names the path in the document, also if a rule cannot be merged; ABORTED
-        (CONCURRENT_CHANGE, with the present `etag` in the metadata) if the etag is stale, INVALID_ARGUMENT (POLICY_STATIC)
-        for a part that a running sandbox cannot change, FAILED_PRECONDITION (POLICY_UNREADABLE) if the newest revision has
-        a part that this server does not know. Unless `validate_only` is set: FAILED_PRECONDITION (POLICY_PINNED) if the
-        sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if the gateway has a policy for all sandboxes, a rule cannot be
-        read, or the maker of the calling service principal is not known under a workflow, FAILED_PRECONDITION
-        (LIMIT_REACHED) if the caller has 50 open approvals on the gateway, or has made 1000 changes there in 24 hours.
+        Errors: INVALID_ARGUMENT (INVALID_FIELD) with the path in the document if a part is invalid or a rule cannot be
+        merged; ABORTED (CONCURRENT_CHANGE, with the present `etag` in the metadata) if the etag is stale, INVALID_ARGUMENT
+        (POLICY_STATIC) for a part that a running sandbox cannot change, FAILED_PRECONDITION (POLICY_UNREADABLE) if the
+        newest revision has a part that this server does not know. Unless `validate_only` is set: FAILED_PRECONDITION
+        (POLICY_PINNED) if the sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if the gateway has a policy for all
+        sandboxes, a rule cannot be read, or the maker of the calling service principal is not known under a workflow,
+        FAILED_PRECONDITION (LIMIT_REACHED) if the caller has 50 open approvals on the gateway, or has made 1000 changes
+        there in 24 hours.
         Limits: documents of at most 256 KiB and 16 levels, policies of at most 256 KiB, encoded.
         """
         return await self._caller.unary(_methods.PolicyService_ApplyPolicy, {
@@ -1583,7 +1575,7 @@ class AsyncPolicyService:
         deadline: float | None = None,
     ) -> v1.PinPolicyResponse:
         """Pins a sandbox: until the pin ends, nothing can change its policy through Shoreguard. The sandbox need not exist. A
-        pin outlives its sandbox and locks the next one of its name. It is stored at once, also if the gateway does not
+        pin outlives its sandbox and locks the next one of its name. It is stored at once, even if the gateway does not
         respond. Then the call waits up to 5 seconds for writes that began before, and for the gateway to report version
         and hash of the policy; if it does not, they are stored later. If the sandbox is pinned already, its first setter
         and its reason stay. A later expiry lengthens the pin: then it gets the new reason if one is given, and the role of
@@ -1699,7 +1691,7 @@ class ApprovalWorkflowService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.SetWorkflowResponse:
-        """Sets the rule of a scope. The rule is stored at once, also if the gateway does not respond: from then on no new
+        """Sets the rule of a scope. The rule is stored at once, even if the gateway does not respond: from then on no new
         write to a policy in its scope starts without it. The call then waits up to 5 seconds for writes that began before,
         and reads the approval mode of the gateway and of up to 200 sandboxes in the scope in that time. What it finds is
         in the response and never an error, since the rule is in force. Only a gateway with the finding AUTOMATIC_APPROVALS
@@ -1843,7 +1835,7 @@ class AsyncApprovalWorkflowService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.SetWorkflowResponse:
-        """Sets the rule of a scope. The rule is stored at once, also if the gateway does not respond: from then on no new
+        """Sets the rule of a scope. The rule is stored at once, even if the gateway does not respond: from then on no new
         write to a policy in its scope starts without it. The call then waits up to 5 seconds for writes that began before,
         and reads the approval mode of the gateway and of up to 200 sandboxes in the scope in that time. What it finds is
         in the response and never an error, since the rule is in force. Only a gateway with the finding AUTOMATIC_APPROVALS
@@ -1958,7 +1950,7 @@ class AsyncApprovalWorkflowService:
 class ApprovalService:
     """Approvals: reviews of changes that an approval workflow governs. An approval is about one exact content, which its
     digest identifies. Another content is another approval, without the votes of the first. An approval is decided by the
-    rules and the access data at that time. Its votes can change until the write begins, also after it was approved.
+    rules and the access data at that time. Its votes can change until the write begins, even after it was approved.
 
     Approvals that have ended are stored for `approvals.retention_days`. Those of a gateway that was unregistered are
     visible to global admins only.
@@ -1968,6 +1960,12 @@ class ApprovalService:
     - Rpcs about one approval: NOT_FOUND (NOT_FOUND) if it does not exist or the caller has no role on its gateway.
     - Rpcs with a `request_id`: INVALID_ARGUMENT (REQUEST_ID_REUSED) if it was used with another request, ABORTED
       (REQUEST_IN_FLIGHT) if the first call is running or its outcome is unknown, UNAVAILABLE (AUDIT_UNAVAILABLE).
+    - EditChunk, UndoChunk and ClearChunks call the gateway: UNAVAILABLE (GATEWAY_UNREACHABLE,
+      GATEWAY_TOKEN_UNAVAILABLE), FAILED_PRECONDITION (GATEWAY_CREDENTIAL_REFUSED, WIRE_UNSUPPORTED), RESOURCE_EXHAUSTED
+      (GATEWAY_OVER_BUDGET, GATEWAY_BUSY), INVALID_ARGUMENT (ADDRESS_FORBIDDEN), and GATEWAY_REFUSED with the code that
+      the gateway returned. EditChunk and UndoChunk also FAILED_PRECONDITION (DRAFTS_OVERFLOW) if the drafts of the
+      sandbox are larger than 16 MiB, and FAILED_PRECONDITION (POLICY_UNREADABLE) if its newest policy has a part that
+      this server does not know.
     """
 
     def __init__(self, caller: Caller) -> None:
@@ -2001,7 +1999,7 @@ class ApprovalService:
         cursor: int | None = None,
         deadline: float | None = None,
     ) -> Watch[v1.Approval, v1.WatchApprovalsResponse]:
-        """Sends the approvals that have not ended, then each approval that changes, in its current state, also when it has
+        """Sends the approvals that have not ended, then each approval that changes, in its current state, even when it has
         ended. Changes in quick succession can be combined. The state `sending`, and the return from it to `approved`, are
         not sent as changes of their own, nor is an approval that its proposer decided before it is written. A message
         without an approval only advances the cursor; the first one ends the list.
@@ -2084,7 +2082,7 @@ class ApprovalService:
         Errors: ABORTED (REVIEW_STALE) if `digest` is not that of the content, FAILED_PRECONDITION (ROUND_CLOSED) if the
         approval has ended or is being written, PERMISSION_DENIED (NOT_A_VOTER) if the rules do not admit the vote,
         PERMISSION_DENIED (OWN_CHANGE) if the caller is involved in the change, FAILED_PRECONDITION (POLICY_PINNED) for an
-        approve while the sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if this server cannot read a rule,
+        approving vote while the sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if this server cannot read a rule,
         FAILED_PRECONDITION (LIMIT_REACHED) at the limit, UNAVAILABLE (ACCESS_STALE) if access data changes faster than it
         can be read.
         Limits: a vote can be changed 20 times.
@@ -2107,7 +2105,7 @@ class ApprovalService:
         deadline: float | None = None,
     ) -> v1.VoteManyResponse:
         """Votes in several approvals on one gateway. All votes are stored, or none.
-        Role: as Vote.
+        Role: viewer on the gateway; then the rules decide, as for Vote.
         Errors: those of Vote, of the first vote that cannot be stored. NOT_FOUND (NOT_FOUND) if an approval is on another
         gateway.
         Limits: 100 votes.
@@ -2217,7 +2215,7 @@ class ApprovalService:
 class AsyncApprovalService:
     """Approvals: reviews of changes that an approval workflow governs. An approval is about one exact content, which its
     digest identifies. Another content is another approval, without the votes of the first. An approval is decided by the
-    rules and the access data at that time. Its votes can change until the write begins, also after it was approved.
+    rules and the access data at that time. Its votes can change until the write begins, even after it was approved.
 
     Approvals that have ended are stored for `approvals.retention_days`. Those of a gateway that was unregistered are
     visible to global admins only.
@@ -2227,6 +2225,12 @@ class AsyncApprovalService:
     - Rpcs about one approval: NOT_FOUND (NOT_FOUND) if it does not exist or the caller has no role on its gateway.
     - Rpcs with a `request_id`: INVALID_ARGUMENT (REQUEST_ID_REUSED) if it was used with another request, ABORTED
       (REQUEST_IN_FLIGHT) if the first call is running or its outcome is unknown, UNAVAILABLE (AUDIT_UNAVAILABLE).
+    - EditChunk, UndoChunk and ClearChunks call the gateway: UNAVAILABLE (GATEWAY_UNREACHABLE,
+      GATEWAY_TOKEN_UNAVAILABLE), FAILED_PRECONDITION (GATEWAY_CREDENTIAL_REFUSED, WIRE_UNSUPPORTED), RESOURCE_EXHAUSTED
+      (GATEWAY_OVER_BUDGET, GATEWAY_BUSY), INVALID_ARGUMENT (ADDRESS_FORBIDDEN), and GATEWAY_REFUSED with the code that
+      the gateway returned. EditChunk and UndoChunk also FAILED_PRECONDITION (DRAFTS_OVERFLOW) if the drafts of the
+      sandbox are larger than 16 MiB, and FAILED_PRECONDITION (POLICY_UNREADABLE) if its newest policy has a part that
+      this server does not know.
     """
 
     def __init__(self, caller: AsyncCaller) -> None:
@@ -2260,7 +2264,7 @@ class AsyncApprovalService:
         cursor: int | None = None,
         deadline: float | None = None,
     ) -> AsyncWatch[v1.Approval, v1.WatchApprovalsResponse]:
-        """Sends the approvals that have not ended, then each approval that changes, in its current state, also when it has
+        """Sends the approvals that have not ended, then each approval that changes, in its current state, even when it has
         ended. Changes in quick succession can be combined. The state `sending`, and the return from it to `approved`, are
         not sent as changes of their own, nor is an approval that its proposer decided before it is written. A message
         without an approval only advances the cursor; the first one ends the list.
@@ -2348,7 +2352,7 @@ class AsyncApprovalService:
         Errors: ABORTED (REVIEW_STALE) if `digest` is not that of the content, FAILED_PRECONDITION (ROUND_CLOSED) if the
         approval has ended or is being written, PERMISSION_DENIED (NOT_A_VOTER) if the rules do not admit the vote,
         PERMISSION_DENIED (OWN_CHANGE) if the caller is involved in the change, FAILED_PRECONDITION (POLICY_PINNED) for an
-        approve while the sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if this server cannot read a rule,
+        approving vote while the sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if this server cannot read a rule,
         FAILED_PRECONDITION (LIMIT_REACHED) at the limit, UNAVAILABLE (ACCESS_STALE) if access data changes faster than it
         can be read.
         Limits: a vote can be changed 20 times.
@@ -2371,7 +2375,7 @@ class AsyncApprovalService:
         deadline: float | None = None,
     ) -> v1.VoteManyResponse:
         """Votes in several approvals on one gateway. All votes are stored, or none.
-        Role: as Vote.
+        Role: viewer on the gateway; then the rules decide, as for Vote.
         Errors: those of Vote, of the first vote that cannot be stored. NOT_FOUND (NOT_FOUND) if an approval is on another
         gateway.
         Limits: 100 votes.
@@ -2504,8 +2508,8 @@ class AuditService:
         deadline: float | None = None,
     ) -> Pager[v1.AuditEntry, v1.ListAuditEntriesResponse]:
         """Lists audit entries: open entries first, then closed entries, the last closed one first. All filters must match. An
-        entry that is closed between two pages can be on both. Requires global admin. The call itself is recorded before
-        its response is sent.
+        entry that is closed between two pages can be on both. The call itself is recorded before its response is sent.
+        Role: global admin.
         """
         return Pager(self._caller, _methods.AuditService_ListAuditEntries, {
             "page_size": page_size,
@@ -2548,8 +2552,8 @@ class AsyncAuditService:
         deadline: float | None = None,
     ) -> AsyncPager[v1.AuditEntry, v1.ListAuditEntriesResponse]:
         """Lists audit entries: open entries first, then closed entries, the last closed one first. All filters must match. An
-        entry that is closed between two pages can be on both. Requires global admin. The call itself is recorded before
-        its response is sent.
+        entry that is closed between two pages can be on both. The call itself is recorded before its response is sent.
+        Role: global admin.
         """
         return AsyncPager(self._caller, _methods.AuditService_ListAuditEntries, {
             "page_size": page_size,
@@ -2588,7 +2592,9 @@ class AuthService:
         self._caller = caller
 
     def get_server_info(self, *, deadline: float | None = None) -> v1.GetServerInfoResponse:
-        """Returns version, features and limits of the server. Needs no credential; the response contains no secrets."""
+        """Returns version, features and limits of the server. The response contains no secrets.
+        Role: none; no credential is needed.
+        """
         return self._caller.unary(_methods.AuthService_GetServerInfo, {}, deadline)
 
     def setup(
@@ -2599,11 +2605,11 @@ class AuthService:
         password: str | None = None,
         deadline: float | None = None,
     ) -> v1.SetupResponse:
-        """Creates the first admin, once. Needs no credential, but the setup token, which the server prints at its start and
-        writes to `setup-token` in its data directory while there is no user.
-
-        Errors: `FAILED_PRECONDITION` (reason `ALREADY_SET_UP`) if the first admin exists; `UNAUTHENTICATED` (reason
-        `CREDENTIAL_INVALID`) if the token is wrong.
+        """Creates the first admin, once.
+        Role: none, but the setup token, which the server prints at its start and writes to `setup-token` in its data
+        directory while there is no user.
+        Errors: FAILED_PRECONDITION (ALREADY_SET_UP) if the first admin exists; UNAUTHENTICATED (CREDENTIAL_INVALID) if the
+        token is wrong.
         """
         return self._caller.unary(_methods.AuthService_Setup, {
             "setup_token": setup_token,
@@ -2619,10 +2625,9 @@ class AuthService:
         deadline: float | None = None,
     ) -> v1.AcceptInviteResponse:
         """Sets the password of an account with the token of an invitation or password reset, and starts a session. The token
-        is valid once; all other sessions of the account end. Needs no credential.
-
-        Errors: `UNAUTHENTICATED` (reason `CREDENTIAL_INVALID`) if the token is unknown, used or expired, or the account is
-        inactive.
+        is valid once; all other sessions of the account end.
+        Role: none; no credential is needed.
+        Errors: UNAUTHENTICATED (CREDENTIAL_INVALID) if the token is unknown, used or expired, or the account is inactive.
         """
         return self._caller.unary(_methods.AuthService_AcceptInvite, {
             "invite_token": invite_token,
@@ -2638,11 +2643,11 @@ class AuthService:
     ) -> v1.RegisterResponse:
         """Creates an account and starts a session, if self-registration is enabled. The role of the account is configured;
         viewer by default. The ownership of the address is not verified, so the response discloses whether an address has
-        an account; an attempt with such an address counts as a failed login. Needs no credential.
-
-        Errors: `FAILED_PRECONDITION` (reason `FEATURE_DISABLED`) if self-registration is disabled or the first admin does
-        not exist yet; `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the address has an account; `FAILED_PRECONDITION`
-        (reason `LIMIT_REACHED`) if there are 50000 users.
+        an account; an attempt with such an address counts as a failed login.
+        Role: none; no credential is needed.
+        Errors: FAILED_PRECONDITION (FEATURE_DISABLED) if self-registration is disabled or the first admin does not exist
+        yet; ALREADY_EXISTS (ALREADY_EXISTS) if the address has an account; FAILED_PRECONDITION (LIMIT_REACHED) if there
+        are 50000 users.
         """
         return self._caller.unary(_methods.AuthService_Register, {"email": email, "password": password}, deadline)
 
@@ -2653,11 +2658,10 @@ class AuthService:
         password: str | None = None,
         deadline: float | None = None,
     ) -> v1.LoginResponse:
-        """Starts a session with e-mail address and password. Needs no credential. It takes the same time whether or not the
-        account exists.
-
-        Errors: `UNAUTHENTICATED` (reason `LOGIN_FAILED`) if the account does not exist, is inactive or has no password, or
-        the password is wrong.
+        """Starts a session with e-mail address and password. It takes the same time whether or not the account exists.
+        Role: none; no credential is needed.
+        Errors: UNAUTHENTICATED (LOGIN_FAILED) if the account does not exist, is inactive or has no password, or the
+        password is wrong.
         """
         return self._caller.unary(_methods.AuthService_Login, {"email": email, "password": password}, deadline)
 
@@ -2668,18 +2672,17 @@ class AuthService:
         deadline: float | None = None,
     ) -> v1.RefreshSessionResponse:
         """Exchanges a refresh token for a new session token and the next refresh token. A refresh token is valid once: using
-        it again ends the session. Needs no credential.
-
-        Errors: `UNAUTHENTICATED` (reason `CREDENTIAL_INVALID`) if the token is unknown, used or expired, its session has
-        ended, the account is inactive, or it belongs to a device, whose session is refreshed at the token service of its
-        gateway.
+        it again ends the session.
+        Role: none; no credential is needed.
+        Errors: UNAUTHENTICATED (CREDENTIAL_INVALID) if the token is unknown, used or expired, its session has ended, the
+        account is inactive, or it belongs to a device, whose session is refreshed at the token service of its gateway.
         """
         return self._caller.unary(_methods.AuthService_RefreshSession, {"refresh_token": refresh_token}, deadline)
 
     def logout(self, *, request_id: str | None = None, deadline: float | None = None) -> v1.LogoutResponse:
-        """Ends the session of this call, with its streams, within a second on every replica. For users.
-
-        Errors: `FAILED_PRECONDITION` (reason `NO_SESSION`) if the call was made without a session.
+        """Ends the session of this call, with its streams, within a second on every replica.
+        Role: any user; not a service principal.
+        Errors: FAILED_PRECONDITION (NO_SESSION) if the call was made without a session.
         """
         return self._caller.unary(_methods.AuthService_Logout, {"request_id": request_id}, deadline)
 
@@ -2691,10 +2694,10 @@ class AuthService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.ChangePasswordResponse:
-        """Sets the caller's own password, ends all sessions of the caller and starts a new one. For users.
-
-        Errors: `UNAUTHENTICATED` (reason `LOGIN_FAILED`) if the current password is wrong or the account has none;
-        `ABORTED` (reason `CONCURRENT_CHANGE`) if the password was changed or reset at the same time.
+        """Sets the caller's own password, ends all sessions of the caller and starts a new one.
+        Role: any user; not a service principal.
+        Errors: UNAUTHENTICATED (LOGIN_FAILED) if the current password is wrong or the account has none; ABORTED
+        (CONCURRENT_CHANGE) if the password was changed or reset at the same time.
         """
         return self._caller.unary(_methods.AuthService_ChangePassword, {
             "current_password": current_password,
@@ -2709,7 +2712,9 @@ class AuthService:
         page_token: str | None = None,
         deadline: float | None = None,
     ) -> Pager[v1.Session, v1.ListSessionsResponse]:
-        """Lists the caller's own active sessions, newest first. For users."""
+        """Lists the caller's own active sessions, newest first.
+        Role: any user; not a service principal.
+        """
         return Pager(self._caller, _methods.AuthService_ListSessions, {
             "page_size": page_size,
             "page_token": page_token,
@@ -2722,9 +2727,9 @@ class AuthService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.RevokeSessionResponse:
-        """Ends one of the caller's own sessions, with its streams, within a second on every replica. For users.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the caller has no such active session.
+        """Ends one of the caller's own sessions, with its streams, within a second on every replica.
+        Role: any user; not a service principal.
+        Errors: NOT_FOUND (NOT_FOUND) if the caller has no such active session.
         """
         return self._caller.unary(_methods.AuthService_RevokeSession, {
             "session_id": session_id,
@@ -2732,7 +2737,9 @@ class AuthService:
         }, deadline)
 
     def list_oidc_providers(self, *, deadline: float | None = None) -> v1.ListOidcProvidersResponse:
-        """Lists the OIDC providers at which people can log in, in the configured order. Needs no credential."""
+        """Lists the OIDC providers at which people can log in, in the configured order.
+        Role: none; no credential is needed.
+        """
         return self._caller.unary(_methods.AuthService_ListOidcProviders, {}, deadline)
 
     def begin_oidc_login(
@@ -2743,10 +2750,10 @@ class AuthService:
         deadline: float | None = None,
     ) -> v1.BeginOidcLoginResponse:
         """Begins a login at an OIDC provider: returns the URL to open in the browser, and the token to complete the login
-        with, within 10 minutes. Needs no credential.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if people cannot log in at the provider or it does not exist;
-        `UNAVAILABLE` (reason `ISSUER_UNAVAILABLE`).
+        with, within 10 minutes.
+        Role: none; no credential is needed.
+        Errors: NOT_FOUND (NOT_FOUND) if people cannot log in at the provider or it does not exist; UNAVAILABLE
+        (ISSUER_UNAVAILABLE).
         """
         return self._caller.unary(_methods.AuthService_BeginOidcLogin, {
             "provider": provider,
@@ -2765,10 +2772,10 @@ class AuthService:
         """Completes a login with the response of the provider, and starts a session. If no account is linked to the identity,
         it links the account of the verified e-mail address if the configuration allows it, or creates one without a role
         if there are fewer than 50000 users. If a role claim is configured for the provider, each login sets the global
-        role of an account without a password; the last active admin keeps its role. Needs no credential.
-
-        Errors: `UNAUTHENTICATED` (reason `LOGIN_FAILED`) for every failed login, regardless of the cause, which is in the
-        server's log; `UNAVAILABLE` (reason `ISSUER_UNAVAILABLE`).
+        role of an account without a password; the last active admin keeps its role.
+        Role: none; no credential is needed.
+        Errors: UNAUTHENTICATED (LOGIN_FAILED) for every failed login, regardless of the cause, which is in the server's
+        log; UNAVAILABLE (ISSUER_UNAVAILABLE).
         """
         return self._caller.unary(_methods.AuthService_CompleteOidcLogin, {
             "login_token": login_token,
@@ -2785,11 +2792,11 @@ class AuthService:
         deadline: float | None = None,
     ) -> v1.ExchangeOidcTokenResponse:
         """Exchanges an access token of an OIDC issuer, such as that of a CI job, for a session token of the service principal
-        that the first matching rule of the configuration names. Needs no credential.
-
-        Errors: `UNAUTHENTICATED` (reason `CREDENTIAL_INVALID`) if the provider is unknown, the token is invalid, no rule
-        matches or the service principal cannot call; `UNAVAILABLE` (reason `ISSUER_UNAVAILABLE`); `FAILED_PRECONDITION`
-        (reason `LIMIT_REACHED`) if the rule needs a new service principal and there are 10000.
+        that the first matching rule of the configuration names.
+        Role: none; no credential is needed.
+        Errors: UNAUTHENTICATED (CREDENTIAL_INVALID) if the provider is unknown, the token is invalid, no rule matches or
+        the service principal cannot call; UNAVAILABLE (ISSUER_UNAVAILABLE); FAILED_PRECONDITION (LIMIT_REACHED) if the
+        rule needs a new service principal and there are 10000.
         """
         return self._caller.unary(_methods.AuthService_ExchangeOidcToken, {
             "provider": provider,
@@ -2807,13 +2814,11 @@ class AuthService:
         deadline: float | None = None,
     ) -> v1.LinkOidcIdentityResponse:
         """Links the caller's own account to an OIDC identity, with the response of the provider. Does nothing if it is linked
-        to this identity already; an existing link is never replaced. For users, with a session whose login is at most 10
-        minutes old.
-
-        Errors: `FAILED_PRECONDITION` (reason `LOGIN_STALE`) if the login is older or the call has no session;
-        `UNAUTHENTICATED` (reason `LOGIN_FAILED`) if the login at the provider failed; `UNAVAILABLE` (reason
-        `ISSUER_UNAVAILABLE`); `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the account or the identity is linked
-        otherwise.
+        to this identity already; an existing link is never replaced.
+        Role: any user, with a session whose login is at most 10 minutes old.
+        Errors: FAILED_PRECONDITION (LOGIN_STALE) if the login is older or the call has no session; UNAUTHENTICATED
+        (LOGIN_FAILED) if the login at the provider failed; UNAVAILABLE (ISSUER_UNAVAILABLE); ALREADY_EXISTS
+        (ALREADY_EXISTS) if the account or the identity is linked otherwise.
         """
         return self._caller.unary(_methods.AuthService_LinkOidcIdentity, {
             "login_token": login_token,
@@ -2829,10 +2834,10 @@ class AuthService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.UnlinkOidcIdentityResponse:
-        """Removes the link of the caller's own account and ends all of its sessions. For users.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the account is not linked; `FAILED_PRECONDITION` (reason
-        `NO_OTHER_LOGIN`) if it has no password.
+        """Removes the link of the caller's own account and ends all of its sessions.
+        Role: any user; not a service principal.
+        Errors: NOT_FOUND (NOT_FOUND) if the account is not linked; FAILED_PRECONDITION (NO_OTHER_LOGIN) if it has no
+        password.
         """
         return self._caller.unary(_methods.AuthService_UnlinkOidcIdentity, {"request_id": request_id}, deadline)
 
@@ -2848,12 +2853,13 @@ class AuthService:
     ) -> v1.ApproveDeviceResponse:
         """Approves or denies access, as the caller, for a device that displays a code, such as a command line without a
         browser. The code is for one gateway or for a session, which can do everything that the caller can: `scope` of the
-        request names what the caller approves. Approve only codes that you requested yourself, just now. For users, with a
-        session whose login is less than 10 minutes old; the session of a device never counts as such.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the code is wrong, expired or decided, or the caller has no role on the
-        gateway; `FAILED_PRECONDITION` with reason `NO_SESSION` or `LOGIN_STALE`, or `DEVICE_SCOPE_MISMATCH` if the code is
-        for another scope; `RESOURCE_EXHAUSTED` (reason `RATE_LIMITED`) after 5 codes that are not found within 10 minutes.
+        request names what the caller approves. Approve only codes that you requested yourself, just now.
+        Role: any user, with a session whose login is less than 10 minutes old; the session of a device never counts as
+        such.
+        Errors: NOT_FOUND (NOT_FOUND) if the code is wrong, expired or decided, or the caller has no role on the gateway;
+        FAILED_PRECONDITION (NO_SESSION) if the call has no session; FAILED_PRECONDITION (LOGIN_STALE) if its login is
+        older; FAILED_PRECONDITION (DEVICE_SCOPE_MISMATCH) if the code is for another scope; RESOURCE_EXHAUSTED
+        (RATE_LIMITED) after 5 codes that are not found within 10 minutes.
         """
         return self._caller.unary(_methods.AuthService_ApproveDevice, {
             "user_code": user_code,
@@ -2866,11 +2872,11 @@ class AuthService:
     def begin_device_login(self, *, deadline: float | None = None) -> v1.BeginDeviceLoginResponse:
         """Begins a login on a device without a browser, if `auth.device_login` is configured: returns a code to display and a
         code to complete the login with. A user who is logged in elsewhere types the displayed code and approves it with
-        ApproveDevice. Needs no credential. An address (IPv6: a /64 network) can have 20 codes that have not expired, and an
-        IPv6 /48 network 200.
-
-        Errors: `FAILED_PRECONDITION` (reason `FEATURE_DISABLED`) if it is not configured; `RESOURCE_EXHAUSTED` (reason
-        `RATE_LIMITED`) if there are too many codes.
+        ApproveDevice.
+        Role: none; no credential is needed.
+        Errors: FAILED_PRECONDITION (FEATURE_DISABLED) if it is not configured; RESOURCE_EXHAUSTED (RATE_LIMITED) if there
+        are too many codes.
+        Limits: an address (IPv6: a /64 network) can have 20 codes that have not expired, and an IPv6 /48 network 200.
         """
         return self._caller.unary(_methods.AuthService_BeginDeviceLogin, {}, deadline)
 
@@ -2882,21 +2888,21 @@ class AuthService:
     ) -> v1.CompleteDeviceLoginResponse:
         """Completes a login on a device: starts a session of the user who has approved it, once. Call it again after the
         interval of BeginDeviceLogin until it returns something else than `DEVICE_LOGIN_PENDING`; after each
-        `RATE_LIMITED`, lengthen the interval by 5 seconds. Needs no credential.
+        `RATE_LIMITED`, lengthen the interval by 5 seconds.
 
         The session ends like one of a login with a password. It does not count as a recent login: it can neither approve
         another device nor link an OIDC identity.
-
-        Errors: `FAILED_PRECONDITION` with reason `DEVICE_LOGIN_PENDING` if no user has decided yet, or `FEATURE_DISABLED`;
-        `RESOURCE_EXHAUSTED` (reason `RATE_LIMITED`) if the last call was less than 5 seconds ago; `PERMISSION_DENIED`
-        (reason `DEVICE_LOGIN_DENIED`) if the user has denied it, or the session in which it was approved has ended;
-        `UNAUTHENTICATED` (reason `CREDENTIAL_INVALID`) if the code is unknown, expired or used.
+        Role: none; no credential is needed.
+        Errors: FAILED_PRECONDITION (DEVICE_LOGIN_PENDING) if no user has decided yet; FAILED_PRECONDITION
+        (FEATURE_DISABLED) if device logins are not configured; RESOURCE_EXHAUSTED (RATE_LIMITED) if the last call was less
+        than 5 seconds ago; PERMISSION_DENIED (DEVICE_LOGIN_DENIED) if the user has denied it, or the session in which it
+        was approved has ended; UNAUTHENTICATED (CREDENTIAL_INVALID) if the code is unknown, expired or used.
         """
         return self._caller.unary(_methods.AuthService_CompleteDeviceLogin, {"device_code": device_code}, deadline)
 
     def get_current_identity(self, *, deadline: float | None = None) -> v1.GetCurrentIdentityResponse:
-        """Returns who the caller is and its roles. Requires any valid credential; a credential for a single gateway is
-        accepted, too.
+        """Returns who the caller is and its roles.
+        Role: any caller with a valid credential, even if that is valid for a single gateway only.
         """
         return self._caller.unary(_methods.AuthService_GetCurrentIdentity, {}, deadline)
 
@@ -2923,7 +2929,9 @@ class AsyncAuthService:
         self._caller = caller
 
     async def get_server_info(self, *, deadline: float | None = None) -> v1.GetServerInfoResponse:
-        """Returns version, features and limits of the server. Needs no credential; the response contains no secrets."""
+        """Returns version, features and limits of the server. The response contains no secrets.
+        Role: none; no credential is needed.
+        """
         return await self._caller.unary(_methods.AuthService_GetServerInfo, {}, deadline)
 
     async def setup(
@@ -2934,11 +2942,11 @@ class AsyncAuthService:
         password: str | None = None,
         deadline: float | None = None,
     ) -> v1.SetupResponse:
-        """Creates the first admin, once. Needs no credential, but the setup token, which the server prints at its start and
-        writes to `setup-token` in its data directory while there is no user.
-
-        Errors: `FAILED_PRECONDITION` (reason `ALREADY_SET_UP`) if the first admin exists; `UNAUTHENTICATED` (reason
-        `CREDENTIAL_INVALID`) if the token is wrong.
+        """Creates the first admin, once.
+        Role: none, but the setup token, which the server prints at its start and writes to `setup-token` in its data
+        directory while there is no user.
+        Errors: FAILED_PRECONDITION (ALREADY_SET_UP) if the first admin exists; UNAUTHENTICATED (CREDENTIAL_INVALID) if the
+        token is wrong.
         """
         return await self._caller.unary(_methods.AuthService_Setup, {
             "setup_token": setup_token,
@@ -2954,10 +2962,9 @@ class AsyncAuthService:
         deadline: float | None = None,
     ) -> v1.AcceptInviteResponse:
         """Sets the password of an account with the token of an invitation or password reset, and starts a session. The token
-        is valid once; all other sessions of the account end. Needs no credential.
-
-        Errors: `UNAUTHENTICATED` (reason `CREDENTIAL_INVALID`) if the token is unknown, used or expired, or the account is
-        inactive.
+        is valid once; all other sessions of the account end.
+        Role: none; no credential is needed.
+        Errors: UNAUTHENTICATED (CREDENTIAL_INVALID) if the token is unknown, used or expired, or the account is inactive.
         """
         return await self._caller.unary(_methods.AuthService_AcceptInvite, {
             "invite_token": invite_token,
@@ -2973,11 +2980,11 @@ class AsyncAuthService:
     ) -> v1.RegisterResponse:
         """Creates an account and starts a session, if self-registration is enabled. The role of the account is configured;
         viewer by default. The ownership of the address is not verified, so the response discloses whether an address has
-        an account; an attempt with such an address counts as a failed login. Needs no credential.
-
-        Errors: `FAILED_PRECONDITION` (reason `FEATURE_DISABLED`) if self-registration is disabled or the first admin does
-        not exist yet; `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the address has an account; `FAILED_PRECONDITION`
-        (reason `LIMIT_REACHED`) if there are 50000 users.
+        an account; an attempt with such an address counts as a failed login.
+        Role: none; no credential is needed.
+        Errors: FAILED_PRECONDITION (FEATURE_DISABLED) if self-registration is disabled or the first admin does not exist
+        yet; ALREADY_EXISTS (ALREADY_EXISTS) if the address has an account; FAILED_PRECONDITION (LIMIT_REACHED) if there
+        are 50000 users.
         """
         return await self._caller.unary(_methods.AuthService_Register, {"email": email, "password": password}, deadline)
 
@@ -2988,11 +2995,10 @@ class AsyncAuthService:
         password: str | None = None,
         deadline: float | None = None,
     ) -> v1.LoginResponse:
-        """Starts a session with e-mail address and password. Needs no credential. It takes the same time whether or not the
-        account exists.
-
-        Errors: `UNAUTHENTICATED` (reason `LOGIN_FAILED`) if the account does not exist, is inactive or has no password, or
-        the password is wrong.
+        """Starts a session with e-mail address and password. It takes the same time whether or not the account exists.
+        Role: none; no credential is needed.
+        Errors: UNAUTHENTICATED (LOGIN_FAILED) if the account does not exist, is inactive or has no password, or the
+        password is wrong.
         """
         return await self._caller.unary(_methods.AuthService_Login, {"email": email, "password": password}, deadline)
 
@@ -3003,18 +3009,17 @@ class AsyncAuthService:
         deadline: float | None = None,
     ) -> v1.RefreshSessionResponse:
         """Exchanges a refresh token for a new session token and the next refresh token. A refresh token is valid once: using
-        it again ends the session. Needs no credential.
-
-        Errors: `UNAUTHENTICATED` (reason `CREDENTIAL_INVALID`) if the token is unknown, used or expired, its session has
-        ended, the account is inactive, or it belongs to a device, whose session is refreshed at the token service of its
-        gateway.
+        it again ends the session.
+        Role: none; no credential is needed.
+        Errors: UNAUTHENTICATED (CREDENTIAL_INVALID) if the token is unknown, used or expired, its session has ended, the
+        account is inactive, or it belongs to a device, whose session is refreshed at the token service of its gateway.
         """
         return await self._caller.unary(_methods.AuthService_RefreshSession, {"refresh_token": refresh_token}, deadline)
 
     async def logout(self, *, request_id: str | None = None, deadline: float | None = None) -> v1.LogoutResponse:
-        """Ends the session of this call, with its streams, within a second on every replica. For users.
-
-        Errors: `FAILED_PRECONDITION` (reason `NO_SESSION`) if the call was made without a session.
+        """Ends the session of this call, with its streams, within a second on every replica.
+        Role: any user; not a service principal.
+        Errors: FAILED_PRECONDITION (NO_SESSION) if the call was made without a session.
         """
         return await self._caller.unary(_methods.AuthService_Logout, {"request_id": request_id}, deadline)
 
@@ -3026,10 +3031,10 @@ class AsyncAuthService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.ChangePasswordResponse:
-        """Sets the caller's own password, ends all sessions of the caller and starts a new one. For users.
-
-        Errors: `UNAUTHENTICATED` (reason `LOGIN_FAILED`) if the current password is wrong or the account has none;
-        `ABORTED` (reason `CONCURRENT_CHANGE`) if the password was changed or reset at the same time.
+        """Sets the caller's own password, ends all sessions of the caller and starts a new one.
+        Role: any user; not a service principal.
+        Errors: UNAUTHENTICATED (LOGIN_FAILED) if the current password is wrong or the account has none; ABORTED
+        (CONCURRENT_CHANGE) if the password was changed or reset at the same time.
         """
         return await self._caller.unary(_methods.AuthService_ChangePassword, {
             "current_password": current_password,
@@ -3044,7 +3049,9 @@ class AsyncAuthService:
         page_token: str | None = None,
         deadline: float | None = None,
     ) -> AsyncPager[v1.Session, v1.ListSessionsResponse]:
-        """Lists the caller's own active sessions, newest first. For users."""
+        """Lists the caller's own active sessions, newest first.
+        Role: any user; not a service principal.
+        """
         return AsyncPager(self._caller, _methods.AuthService_ListSessions, {
             "page_size": page_size,
             "page_token": page_token,
@@ -3057,9 +3064,9 @@ class AsyncAuthService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.RevokeSessionResponse:
-        """Ends one of the caller's own sessions, with its streams, within a second on every replica. For users.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the caller has no such active session.
+        """Ends one of the caller's own sessions, with its streams, within a second on every replica.
+        Role: any user; not a service principal.
+        Errors: NOT_FOUND (NOT_FOUND) if the caller has no such active session.
         """
         return await self._caller.unary(_methods.AuthService_RevokeSession, {
             "session_id": session_id,
@@ -3067,7 +3074,9 @@ class AsyncAuthService:
         }, deadline)
 
     async def list_oidc_providers(self, *, deadline: float | None = None) -> v1.ListOidcProvidersResponse:
-        """Lists the OIDC providers at which people can log in, in the configured order. Needs no credential."""
+        """Lists the OIDC providers at which people can log in, in the configured order.
+        Role: none; no credential is needed.
+        """
         return await self._caller.unary(_methods.AuthService_ListOidcProviders, {}, deadline)
 
     async def begin_oidc_login(
@@ -3078,10 +3087,10 @@ class AsyncAuthService:
         deadline: float | None = None,
     ) -> v1.BeginOidcLoginResponse:
         """Begins a login at an OIDC provider: returns the URL to open in the browser, and the token to complete the login
-        with, within 10 minutes. Needs no credential.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if people cannot log in at the provider or it does not exist;
-        `UNAVAILABLE` (reason `ISSUER_UNAVAILABLE`).
+        with, within 10 minutes.
+        Role: none; no credential is needed.
+        Errors: NOT_FOUND (NOT_FOUND) if people cannot log in at the provider or it does not exist; UNAVAILABLE
+        (ISSUER_UNAVAILABLE).
         """
         return await self._caller.unary(_methods.AuthService_BeginOidcLogin, {
             "provider": provider,
@@ -3100,10 +3109,10 @@ class AsyncAuthService:
         """Completes a login with the response of the provider, and starts a session. If no account is linked to the identity,
         it links the account of the verified e-mail address if the configuration allows it, or creates one without a role
         if there are fewer than 50000 users. If a role claim is configured for the provider, each login sets the global
-        role of an account without a password; the last active admin keeps its role. Needs no credential.
-
-        Errors: `UNAUTHENTICATED` (reason `LOGIN_FAILED`) for every failed login, regardless of the cause, which is in the
-        server's log; `UNAVAILABLE` (reason `ISSUER_UNAVAILABLE`).
+        role of an account without a password; the last active admin keeps its role.
+        Role: none; no credential is needed.
+        Errors: UNAUTHENTICATED (LOGIN_FAILED) for every failed login, regardless of the cause, which is in the server's
+        log; UNAVAILABLE (ISSUER_UNAVAILABLE).
         """
         return await self._caller.unary(_methods.AuthService_CompleteOidcLogin, {
             "login_token": login_token,
@@ -3120,11 +3129,11 @@ class AsyncAuthService:
         deadline: float | None = None,
     ) -> v1.ExchangeOidcTokenResponse:
         """Exchanges an access token of an OIDC issuer, such as that of a CI job, for a session token of the service principal
-        that the first matching rule of the configuration names. Needs no credential.
-
-        Errors: `UNAUTHENTICATED` (reason `CREDENTIAL_INVALID`) if the provider is unknown, the token is invalid, no rule
-        matches or the service principal cannot call; `UNAVAILABLE` (reason `ISSUER_UNAVAILABLE`); `FAILED_PRECONDITION`
-        (reason `LIMIT_REACHED`) if the rule needs a new service principal and there are 10000.
+        that the first matching rule of the configuration names.
+        Role: none; no credential is needed.
+        Errors: UNAUTHENTICATED (CREDENTIAL_INVALID) if the provider is unknown, the token is invalid, no rule matches or
+        the service principal cannot call; UNAVAILABLE (ISSUER_UNAVAILABLE); FAILED_PRECONDITION (LIMIT_REACHED) if the
+        rule needs a new service principal and there are 10000.
         """
         return await self._caller.unary(_methods.AuthService_ExchangeOidcToken, {
             "provider": provider,
@@ -3142,13 +3151,11 @@ class AsyncAuthService:
         deadline: float | None = None,
     ) -> v1.LinkOidcIdentityResponse:
         """Links the caller's own account to an OIDC identity, with the response of the provider. Does nothing if it is linked
-        to this identity already; an existing link is never replaced. For users, with a session whose login is at most 10
-        minutes old.
-
-        Errors: `FAILED_PRECONDITION` (reason `LOGIN_STALE`) if the login is older or the call has no session;
-        `UNAUTHENTICATED` (reason `LOGIN_FAILED`) if the login at the provider failed; `UNAVAILABLE` (reason
-        `ISSUER_UNAVAILABLE`); `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the account or the identity is linked
-        otherwise.
+        to this identity already; an existing link is never replaced.
+        Role: any user, with a session whose login is at most 10 minutes old.
+        Errors: FAILED_PRECONDITION (LOGIN_STALE) if the login is older or the call has no session; UNAUTHENTICATED
+        (LOGIN_FAILED) if the login at the provider failed; UNAVAILABLE (ISSUER_UNAVAILABLE); ALREADY_EXISTS
+        (ALREADY_EXISTS) if the account or the identity is linked otherwise.
         """
         return await self._caller.unary(_methods.AuthService_LinkOidcIdentity, {
             "login_token": login_token,
@@ -3164,10 +3171,10 @@ class AsyncAuthService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.UnlinkOidcIdentityResponse:
-        """Removes the link of the caller's own account and ends all of its sessions. For users.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the account is not linked; `FAILED_PRECONDITION` (reason
-        `NO_OTHER_LOGIN`) if it has no password.
+        """Removes the link of the caller's own account and ends all of its sessions.
+        Role: any user; not a service principal.
+        Errors: NOT_FOUND (NOT_FOUND) if the account is not linked; FAILED_PRECONDITION (NO_OTHER_LOGIN) if it has no
+        password.
         """
         return await self._caller.unary(_methods.AuthService_UnlinkOidcIdentity, {"request_id": request_id}, deadline)
 
@@ -3183,12 +3190,13 @@ class AsyncAuthService:
     ) -> v1.ApproveDeviceResponse:
         """Approves or denies access, as the caller, for a device that displays a code, such as a command line without a
         browser. The code is for one gateway or for a session, which can do everything that the caller can: `scope` of the
-        request names what the caller approves. Approve only codes that you requested yourself, just now. For users, with a
-        session whose login is less than 10 minutes old; the session of a device never counts as such.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the code is wrong, expired or decided, or the caller has no role on the
-        gateway; `FAILED_PRECONDITION` with reason `NO_SESSION` or `LOGIN_STALE`, or `DEVICE_SCOPE_MISMATCH` if the code is
-        for another scope; `RESOURCE_EXHAUSTED` (reason `RATE_LIMITED`) after 5 codes that are not found within 10 minutes.
+        request names what the caller approves. Approve only codes that you requested yourself, just now.
+        Role: any user, with a session whose login is less than 10 minutes old; the session of a device never counts as
+        such.
+        Errors: NOT_FOUND (NOT_FOUND) if the code is wrong, expired or decided, or the caller has no role on the gateway;
+        FAILED_PRECONDITION (NO_SESSION) if the call has no session; FAILED_PRECONDITION (LOGIN_STALE) if its login is
+        older; FAILED_PRECONDITION (DEVICE_SCOPE_MISMATCH) if the code is for another scope; RESOURCE_EXHAUSTED
+        (RATE_LIMITED) after 5 codes that are not found within 10 minutes.
         """
         return await self._caller.unary(_methods.AuthService_ApproveDevice, {
             "user_code": user_code,
@@ -3201,11 +3209,11 @@ class AsyncAuthService:
     async def begin_device_login(self, *, deadline: float | None = None) -> v1.BeginDeviceLoginResponse:
         """Begins a login on a device without a browser, if `auth.device_login` is configured: returns a code to display and a
         code to complete the login with. A user who is logged in elsewhere types the displayed code and approves it with
-        ApproveDevice. Needs no credential. An address (IPv6: a /64 network) can have 20 codes that have not expired, and an
-        IPv6 /48 network 200.
-
-        Errors: `FAILED_PRECONDITION` (reason `FEATURE_DISABLED`) if it is not configured; `RESOURCE_EXHAUSTED` (reason
-        `RATE_LIMITED`) if there are too many codes.
+        ApproveDevice.
+        Role: none; no credential is needed.
+        Errors: FAILED_PRECONDITION (FEATURE_DISABLED) if it is not configured; RESOURCE_EXHAUSTED (RATE_LIMITED) if there
+        are too many codes.
+        Limits: an address (IPv6: a /64 network) can have 20 codes that have not expired, and an IPv6 /48 network 200.
         """
         return await self._caller.unary(_methods.AuthService_BeginDeviceLogin, {}, deadline)
 
@@ -3217,23 +3225,23 @@ class AsyncAuthService:
     ) -> v1.CompleteDeviceLoginResponse:
         """Completes a login on a device: starts a session of the user who has approved it, once. Call it again after the
         interval of BeginDeviceLogin until it returns something else than `DEVICE_LOGIN_PENDING`; after each
-        `RATE_LIMITED`, lengthen the interval by 5 seconds. Needs no credential.
+        `RATE_LIMITED`, lengthen the interval by 5 seconds.
 
         The session ends like one of a login with a password. It does not count as a recent login: it can neither approve
         another device nor link an OIDC identity.
-
-        Errors: `FAILED_PRECONDITION` with reason `DEVICE_LOGIN_PENDING` if no user has decided yet, or `FEATURE_DISABLED`;
-        `RESOURCE_EXHAUSTED` (reason `RATE_LIMITED`) if the last call was less than 5 seconds ago; `PERMISSION_DENIED`
-        (reason `DEVICE_LOGIN_DENIED`) if the user has denied it, or the session in which it was approved has ended;
-        `UNAUTHENTICATED` (reason `CREDENTIAL_INVALID`) if the code is unknown, expired or used.
+        Role: none; no credential is needed.
+        Errors: FAILED_PRECONDITION (DEVICE_LOGIN_PENDING) if no user has decided yet; FAILED_PRECONDITION
+        (FEATURE_DISABLED) if device logins are not configured; RESOURCE_EXHAUSTED (RATE_LIMITED) if the last call was less
+        than 5 seconds ago; PERMISSION_DENIED (DEVICE_LOGIN_DENIED) if the user has denied it, or the session in which it
+        was approved has ended; UNAUTHENTICATED (CREDENTIAL_INVALID) if the code is unknown, expired or used.
         """
         return await self._caller.unary(_methods.AuthService_CompleteDeviceLogin, {
             "device_code": device_code,
         }, deadline)
 
     async def get_current_identity(self, *, deadline: float | None = None) -> v1.GetCurrentIdentityResponse:
-        """Returns who the caller is and its roles. Requires any valid credential; a credential for a single gateway is
-        accepted, too.
+        """Returns who the caller is and its roles.
+        Role: any caller with a valid credential, even if that is valid for a single gateway only.
         """
         return await self._caller.unary(_methods.AuthService_GetCurrentIdentity, {}, deadline)
 
@@ -3691,11 +3699,11 @@ class EventService:
         names: Iterable[str] | None = None,
         deadline: float | None = None,
     ) -> Pager[v1.Event, v1.ListEventsResponse]:
-        """Lists events after a position, oldest first. Requires viewer on at least one gateway. One call searches at most
-        10000 events, so a page can be empty although `more` is set.
-
-        Errors: `OUT_OF_RANGE` (reason `CURSOR_EXPIRED`) if events after `after_sequence` were deleted by retention;
-        `NOT_FOUND` (reason `NOT_FOUND`) if the gateway does not exist or the caller has no role on it.
+        """Lists events after a position, oldest first.
+        Role: viewer on at least one gateway.
+        Errors: OUT_OF_RANGE (CURSOR_EXPIRED) if events after `after_sequence` were deleted by retention; NOT_FOUND
+        (NOT_FOUND) if the gateway does not exist or the caller has no role on it.
+        Limits: one call searches at most 10000 events, so a page can be empty although `more` is set.
         """
         return Pager(self._caller, _methods.EventService_ListEvents, {
             "after_sequence": after_sequence,
@@ -3713,11 +3721,10 @@ class EventService:
         deadline: float | None = None,
     ) -> Watch[v1.Event, v1.WatchEventsResponse]:
         """Sends events after a position, oldest first, and then each new event as it occurs. While only events occur that the
-        caller may not see, it sends the position at most every 2 seconds. Requires viewer on at least one gateway; the
-        stream ends within a second after the caller loses it.
-
-        Errors: as ListEvents, also while the stream is open. `UNAVAILABLE` (reason `DRAINING`) means that the server is
-        shutting down: resume after the last `sequence`. The stream is reset if the caller reads nothing for 30 seconds (by
+        caller may not see, it sends the position at most every 2 seconds.
+        Role: viewer on at least one gateway; the stream ends within a second after the caller loses it.
+        Errors: as ListEvents, also while the stream is open. UNAVAILABLE (DRAINING) means that the server is shutting
+        down: resume after the last `sequence`. The stream is reset if the caller reads nothing for 30 seconds (by
         default).
         """
         return Watch(self._caller, _methods.EventService_WatchEvents, {
@@ -3733,7 +3740,9 @@ class EventService:
         page_token: str | None = None,
         deadline: float | None = None,
     ) -> Pager[v1.EventType, v1.ListEventTypesResponse]:
-        """Lists the types of events, by name: those that webhooks can subscribe to. Any caller."""
+        """Lists the types of events, by name: those that webhooks can subscribe to.
+        Role: any caller with a valid credential.
+        """
         return Pager(self._caller, _methods.EventService_ListEventTypes, {
             "page_size": page_size,
             "page_token": page_token,
@@ -3763,11 +3772,11 @@ class AsyncEventService:
         names: Iterable[str] | None = None,
         deadline: float | None = None,
     ) -> AsyncPager[v1.Event, v1.ListEventsResponse]:
-        """Lists events after a position, oldest first. Requires viewer on at least one gateway. One call searches at most
-        10000 events, so a page can be empty although `more` is set.
-
-        Errors: `OUT_OF_RANGE` (reason `CURSOR_EXPIRED`) if events after `after_sequence` were deleted by retention;
-        `NOT_FOUND` (reason `NOT_FOUND`) if the gateway does not exist or the caller has no role on it.
+        """Lists events after a position, oldest first.
+        Role: viewer on at least one gateway.
+        Errors: OUT_OF_RANGE (CURSOR_EXPIRED) if events after `after_sequence` were deleted by retention; NOT_FOUND
+        (NOT_FOUND) if the gateway does not exist or the caller has no role on it.
+        Limits: one call searches at most 10000 events, so a page can be empty although `more` is set.
         """
         return AsyncPager(self._caller, _methods.EventService_ListEvents, {
             "after_sequence": after_sequence,
@@ -3785,11 +3794,10 @@ class AsyncEventService:
         deadline: float | None = None,
     ) -> AsyncWatch[v1.Event, v1.WatchEventsResponse]:
         """Sends events after a position, oldest first, and then each new event as it occurs. While only events occur that the
-        caller may not see, it sends the position at most every 2 seconds. Requires viewer on at least one gateway; the
-        stream ends within a second after the caller loses it.
-
-        Errors: as ListEvents, also while the stream is open. `UNAVAILABLE` (reason `DRAINING`) means that the server is
-        shutting down: resume after the last `sequence`. The stream is reset if the caller reads nothing for 30 seconds (by
+        caller may not see, it sends the position at most every 2 seconds.
+        Role: viewer on at least one gateway; the stream ends within a second after the caller loses it.
+        Errors: as ListEvents, also while the stream is open. UNAVAILABLE (DRAINING) means that the server is shutting
+        down: resume after the last `sequence`. The stream is reset if the caller reads nothing for 30 seconds (by
         default).
         """
         return AsyncWatch(self._caller, _methods.EventService_WatchEvents, {
@@ -3805,7 +3813,9 @@ class AsyncEventService:
         page_token: str | None = None,
         deadline: float | None = None,
     ) -> AsyncPager[v1.EventType, v1.ListEventTypesResponse]:
-        """Lists the types of events, by name: those that webhooks can subscribe to. Any caller."""
+        """Lists the types of events, by name: those that webhooks can subscribe to.
+        Role: any caller with a valid credential.
+        """
         return AsyncPager(self._caller, _methods.EventService_ListEventTypes, {
             "page_size": page_size,
             "page_token": page_token,
@@ -3834,10 +3844,10 @@ class GroupService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.CreateGroupResponse:
-        """Creates a group without members. Requires global admin.
-
-        Errors: `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the name is in use; `FAILED_PRECONDITION` (reason
-        `LIMIT_REACHED`) if there are 10000 groups.
+        """Creates a group without members.
+        Role: global admin.
+        Errors: ALREADY_EXISTS (ALREADY_EXISTS) if the name is in use; FAILED_PRECONDITION (LIMIT_REACHED) if there are
+        10000 groups.
         """
         return self._caller.unary(_methods.GroupService_CreateGroup, {
             "name": name,
@@ -3847,9 +3857,9 @@ class GroupService:
         }, deadline)
 
     def get_group(self, *, group: str | None = None, deadline: float | None = None) -> v1.GetGroupResponse:
-        """Returns one group by name. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group does not exist.
+        """Returns one group by name.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the group does not exist.
         """
         return self._caller.unary(_methods.GroupService_GetGroup, {"group": group}, deadline)
 
@@ -3860,7 +3870,9 @@ class GroupService:
         page_token: str | None = None,
         deadline: float | None = None,
     ) -> Pager[v1.Group, v1.ListGroupsResponse]:
-        """Lists groups by name. Requires global admin."""
+        """Lists groups by name.
+        Role: global admin.
+        """
         return Pager(self._caller, _methods.GroupService_ListGroups, {
             "page_size": page_size,
             "page_token": page_token,
@@ -3878,11 +3890,11 @@ class GroupService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.UpdateGroupResponse:
-        """Changes name, description or role of a group. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-        `etag` is not the current one; `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the new name is in use;
-        `FAILED_PRECONDITION` (reason `LAST_ADMIN`) if the new role would leave no active admin.
+        """Changes name, description or role of a group.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the group does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+        one; ALREADY_EXISTS (ALREADY_EXISTS) if the new name is in use; FAILED_PRECONDITION (LAST_ADMIN) if the new role
+        would leave no active admin.
         """
         return self._caller.unary(_methods.GroupService_UpdateGroup, {
             "group": group,
@@ -3902,10 +3914,10 @@ class GroupService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.DeleteGroupResponse:
-        """Deletes a group with its memberships and its roles on gateways; the users remain. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-        `etag` is not the current one; `FAILED_PRECONDITION` (reason `LAST_ADMIN`) if no active admin would remain.
+        """Deletes a group with its memberships and its roles on gateways; the users remain.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the group does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+        one; FAILED_PRECONDITION (LAST_ADMIN) if no active admin would remain.
         """
         return self._caller.unary(_methods.GroupService_DeleteGroup, {
             "group": group,
@@ -3921,11 +3933,10 @@ class GroupService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.AddGroupMemberResponse:
-        """Adds a user to a group. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group or the user does not exist; `ALREADY_EXISTS` (reason
-        `ALREADY_EXISTS`) if the user is a member; `FAILED_PRECONDITION` (reason `LIMIT_REACHED`) if the group has 10000
-        members or the user is in 100 groups.
+        """Adds a user to a group.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the group or the user does not exist; ALREADY_EXISTS (ALREADY_EXISTS) if the user
+        is a member; FAILED_PRECONDITION (LIMIT_REACHED) if the group has 10000 members or the user is in 100 groups.
         """
         return self._caller.unary(_methods.GroupService_AddGroupMember, {
             "group": group,
@@ -3941,10 +3952,10 @@ class GroupService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.RemoveGroupMemberResponse:
-        """Removes a user from a group. Live streams that need the membership end within a second. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group or the user does not exist, or the user is not a member;
-        `FAILED_PRECONDITION` (reason `LAST_ADMIN`) if no active admin would remain.
+        """Removes a user from a group. Live streams that need the membership end within a second.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the group or the user does not exist, or the user is not a member;
+        FAILED_PRECONDITION (LAST_ADMIN) if no active admin would remain.
         """
         return self._caller.unary(_methods.GroupService_RemoveGroupMember, {
             "group": group,
@@ -3960,9 +3971,9 @@ class GroupService:
         page_token: str | None = None,
         deadline: float | None = None,
     ) -> Pager[v1.GroupMember, v1.ListGroupMembersResponse]:
-        """Lists the members of a group by e-mail address. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group does not exist.
+        """Lists the members of a group by e-mail address.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the group does not exist.
         """
         return Pager(self._caller, _methods.GroupService_ListGroupMembers, {
             "group": group,
@@ -3993,10 +4004,10 @@ class AsyncGroupService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.CreateGroupResponse:
-        """Creates a group without members. Requires global admin.
-
-        Errors: `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the name is in use; `FAILED_PRECONDITION` (reason
-        `LIMIT_REACHED`) if there are 10000 groups.
+        """Creates a group without members.
+        Role: global admin.
+        Errors: ALREADY_EXISTS (ALREADY_EXISTS) if the name is in use; FAILED_PRECONDITION (LIMIT_REACHED) if there are
+        10000 groups.
         """
         return await self._caller.unary(_methods.GroupService_CreateGroup, {
             "name": name,
@@ -4006,9 +4017,9 @@ class AsyncGroupService:
         }, deadline)
 
     async def get_group(self, *, group: str | None = None, deadline: float | None = None) -> v1.GetGroupResponse:
-        """Returns one group by name. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group does not exist.
+        """Returns one group by name.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the group does not exist.
         """
         return await self._caller.unary(_methods.GroupService_GetGroup, {"group": group}, deadline)
 
@@ -4019,7 +4030,9 @@ class AsyncGroupService:
         page_token: str | None = None,
         deadline: float | None = None,
     ) -> AsyncPager[v1.Group, v1.ListGroupsResponse]:
-        """Lists groups by name. Requires global admin."""
+        """Lists groups by name.
+        Role: global admin.
+        """
         return AsyncPager(self._caller, _methods.GroupService_ListGroups, {
             "page_size": page_size,
             "page_token": page_token,
@@ -4037,11 +4050,11 @@ class AsyncGroupService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.UpdateGroupResponse:
-        """Changes name, description or role of a group. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-        `etag` is not the current one; `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the new name is in use;
-        `FAILED_PRECONDITION` (reason `LAST_ADMIN`) if the new role would leave no active admin.
+        """Changes name, description or role of a group.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the group does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+        one; ALREADY_EXISTS (ALREADY_EXISTS) if the new name is in use; FAILED_PRECONDITION (LAST_ADMIN) if the new role
+        would leave no active admin.
         """
         return await self._caller.unary(_methods.GroupService_UpdateGroup, {
             "group": group,
@@ -4061,10 +4074,10 @@ class AsyncGroupService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.DeleteGroupResponse:
-        """Deletes a group with its memberships and its roles on gateways; the users remain. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-        `etag` is not the current one; `FAILED_PRECONDITION` (reason `LAST_ADMIN`) if no active admin would remain.
+        """Deletes a group with its memberships and its roles on gateways; the users remain.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the group does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+        one; FAILED_PRECONDITION (LAST_ADMIN) if no active admin would remain.
         """
         return await self._caller.unary(_methods.GroupService_DeleteGroup, {
             "group": group,
@@ -4080,11 +4093,10 @@ class AsyncGroupService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.AddGroupMemberResponse:
-        """Adds a user to a group. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group or the user does not exist; `ALREADY_EXISTS` (reason
-        `ALREADY_EXISTS`) if the user is a member; `FAILED_PRECONDITION` (reason `LIMIT_REACHED`) if the group has 10000
-        members or the user is in 100 groups.
+        """Adds a user to a group.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the group or the user does not exist; ALREADY_EXISTS (ALREADY_EXISTS) if the user
+        is a member; FAILED_PRECONDITION (LIMIT_REACHED) if the group has 10000 members or the user is in 100 groups.
         """
         return await self._caller.unary(_methods.GroupService_AddGroupMember, {
             "group": group,
@@ -4100,10 +4112,10 @@ class AsyncGroupService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.RemoveGroupMemberResponse:
-        """Removes a user from a group. Live streams that need the membership end within a second. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group or the user does not exist, or the user is not a member;
-        `FAILED_PRECONDITION` (reason `LAST_ADMIN`) if no active admin would remain.
+        """Removes a user from a group. Live streams that need the membership end within a second.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the group or the user does not exist, or the user is not a member;
+        FAILED_PRECONDITION (LAST_ADMIN) if no active admin would remain.
         """
         return await self._caller.unary(_methods.GroupService_RemoveGroupMember, {
             "group": group,
@@ -4119,9 +4131,9 @@ class AsyncGroupService:
         page_token: str | None = None,
         deadline: float | None = None,
     ) -> AsyncPager[v1.GroupMember, v1.ListGroupMembersResponse]:
-        """Lists the members of a group by e-mail address. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group does not exist.
+        """Lists the members of a group by e-mail address.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the group does not exist.
         """
         return AsyncPager(self._caller, _methods.GroupService_ListGroupMembers, {
             "group": group,
@@ -4155,9 +4167,9 @@ class OperationService:
         operation: str | None = None,
         deadline: float | None = None,
     ) -> Operation[v1.GetOperationResponse]:
-        """Returns one operation with its result. Allowed: its actor, or an operator of its gateway.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`).
+        """Returns one operation with its result.
+        Role: any caller for its own operations; for others, operator on the gateway of the operation.
+        Errors: NOT_FOUND (NOT_FOUND).
         """
         return Operation(self._caller, self._caller.unary(_methods.OperationService_GetOperation, {
             "operation": operation,
@@ -4175,7 +4187,8 @@ class OperationService:
         deadline: float | None = None,
     ) -> Pager[v1.Operation, v1.ListOperationsResponse]:
         """Lists the caller's own operations, and all operations on gateways on which the caller is operator, newest first.
-        All filters must match. Results are omitted. Available to every authenticated caller.
+        All filters must match. Results are omitted.
+        Role: any caller with a valid credential.
         """
         return Pager(self._caller, _methods.OperationService_ListOperations, {
             "page_size": page_size,
@@ -4194,10 +4207,9 @@ class OperationService:
         deadline: float | None = None,
     ) -> Operation[v1.WaitOperationResponse]:
         """Waits until an operation has ended or `timeout` has passed, and returns its current state. Fails within a second if
-        the caller loses the right to see the operation. Allowed: its actor, or an operator of its gateway.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`); `UNAVAILABLE` (reason `DRAINING`) if the server shuts down during the
-        wait: call again.
+        the caller loses the right to see the operation.
+        Role: any caller for its own operations; for others, operator on the gateway of the operation.
+        Errors: NOT_FOUND (NOT_FOUND); UNAVAILABLE (DRAINING) if the server shuts down during the wait: call again.
         """
         return Operation(self._caller, self._caller.unary(_methods.OperationService_WaitOperation, {
             "operation": operation,
@@ -4212,9 +4224,8 @@ class OperationService:
     ) -> Iterator[v1.WatchOperationResponse]:
         """Sends the current state of an operation, then each change that the caller can see, and ends after the final state.
         A change of `update_time` alone is not sent. Changes in quick succession can be combined into one message.
-        Allowed: its actor, or an operator of its gateway.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`); `UNAVAILABLE` (reason `DRAINING`) if the server shuts down: call again.
+        Role: any caller for its own operations; for others, operator on the gateway of the operation.
+        Errors: NOT_FOUND (NOT_FOUND); UNAVAILABLE (DRAINING) if the server shuts down: call again.
         """
         return self._caller.stream(_methods.OperationService_WatchOperation, {"operation": operation}, deadline)
 
@@ -4226,10 +4237,9 @@ class OperationService:
         deadline: float | None = None,
     ) -> Operation[v1.CancelOperationResponse]:
         """Requests cancellation of an operation, on whichever replica it runs. The operation can still succeed if its work is
-        done by then. Repeating the request has no effect. Allowed: its actor, or an operator of its gateway.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`); `FAILED_PRECONDITION` (reason `OPERATION_ENDED`) if the operation has
-        ended.
+        done by then. Repeating the request has no effect.
+        Role: any caller for its own operations; for others, operator on the gateway of the operation.
+        Errors: NOT_FOUND (NOT_FOUND); FAILED_PRECONDITION (OPERATION_ENDED) if the operation has ended.
         """
         return Operation(self._caller, self._caller.unary(_methods.OperationService_CancelOperation, {
             "operation": operation,
@@ -4262,9 +4272,9 @@ class AsyncOperationService:
         operation: str | None = None,
         deadline: float | None = None,
     ) -> AsyncOperation[v1.GetOperationResponse]:
-        """Returns one operation with its result. Allowed: its actor, or an operator of its gateway.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`).
+        """Returns one operation with its result.
+        Role: any caller for its own operations; for others, operator on the gateway of the operation.
+        Errors: NOT_FOUND (NOT_FOUND).
         """
         return AsyncOperation(self._caller, await self._caller.unary(_methods.OperationService_GetOperation, {
             "operation": operation,
@@ -4282,7 +4292,8 @@ class AsyncOperationService:
         deadline: float | None = None,
     ) -> AsyncPager[v1.Operation, v1.ListOperationsResponse]:
         """Lists the caller's own operations, and all operations on gateways on which the caller is operator, newest first.
-        All filters must match. Results are omitted. Available to every authenticated caller.
+        All filters must match. Results are omitted.
+        Role: any caller with a valid credential.
         """
         return AsyncPager(self._caller, _methods.OperationService_ListOperations, {
             "page_size": page_size,
@@ -4301,10 +4312,9 @@ class AsyncOperationService:
         deadline: float | None = None,
     ) -> AsyncOperation[v1.WaitOperationResponse]:
         """Waits until an operation has ended or `timeout` has passed, and returns its current state. Fails within a second if
-        the caller loses the right to see the operation. Allowed: its actor, or an operator of its gateway.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`); `UNAVAILABLE` (reason `DRAINING`) if the server shuts down during the
-        wait: call again.
+        the caller loses the right to see the operation.
+        Role: any caller for its own operations; for others, operator on the gateway of the operation.
+        Errors: NOT_FOUND (NOT_FOUND); UNAVAILABLE (DRAINING) if the server shuts down during the wait: call again.
         """
         return AsyncOperation(self._caller, await self._caller.unary(_methods.OperationService_WaitOperation, {
             "operation": operation,
@@ -4319,9 +4329,8 @@ class AsyncOperationService:
     ) -> AsyncIterator[v1.WatchOperationResponse]:
         """Sends the current state of an operation, then each change that the caller can see, and ends after the final state.
         A change of `update_time` alone is not sent. Changes in quick succession can be combined into one message.
-        Allowed: its actor, or an operator of its gateway.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`); `UNAVAILABLE` (reason `DRAINING`) if the server shuts down: call again.
+        Role: any caller for its own operations; for others, operator on the gateway of the operation.
+        Errors: NOT_FOUND (NOT_FOUND); UNAVAILABLE (DRAINING) if the server shuts down: call again.
         """
         return self._caller.stream(_methods.OperationService_WatchOperation, {"operation": operation}, deadline)
 
@@ -4333,10 +4342,9 @@ class AsyncOperationService:
         deadline: float | None = None,
     ) -> AsyncOperation[v1.CancelOperationResponse]:
         """Requests cancellation of an operation, on whichever replica it runs. The operation can still succeed if its work is
-        done by then. Repeating the request has no effect. Allowed: its actor, or an operator of its gateway.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`); `FAILED_PRECONDITION` (reason `OPERATION_ENDED`) if the operation has
-        ended.
+        done by then. Repeating the request has no effect.
+        Role: any caller for its own operations; for others, operator on the gateway of the operation.
+        Errors: NOT_FOUND (NOT_FOUND); FAILED_PRECONDITION (OPERATION_ENDED) if the operation has ended.
         """
         return AsyncOperation(self._caller, await self._caller.unary(_methods.OperationService_CancelOperation, {
             "operation": operation,
@@ -4448,7 +4456,7 @@ class SandboxService:
         gateway, workspace and name. Filters apply before the page is cut. A list over many gateways succeeds if some do
         not answer and names them in `unreachable`.
         Role: viewer on the gateway, or on at least one gateway if `gateway` is empty.
-        Errors: FAILED_PRECONDITION (LIMIT_REACHED) if the one gateway lists more than 10000 sandboxes by default
+        Errors: FAILED_PRECONDITION (LIMIT_REACHED) if the named gateway lists more than 10000 sandboxes by default
         (`gateways.sandboxes_max`).
         Limits: as many sandboxes per gateway. Over many gateways each has 5 seconds by default
         (`sandboxes.list_timeout_seconds`) and 8 MiB, and a page stops after about 15 seconds.
@@ -4650,7 +4658,7 @@ class SandboxService:
     ) -> Iterator[v1.WatchSandboxResponse]:
         """Streams the state of a sandbox, at once and after each change, and if requested its log lines and events.
         Role: viewer on the gateway.
-        Errors: UNAVAILABLE (GATEWAY_UNREACHABLE) also if the address of the gateway is changed.
+        Errors: UNAVAILABLE (GATEWAY_UNREACHABLE) if the gateway fails during the stream, or if its address is changed.
         Limits: 128 streams per caller, gateway and replica by default (`gateways.streams_per_caller`), then GATEWAY_BUSY.
         """
         return self._caller.stream(_methods.SandboxService_WatchSandbox, {
@@ -4857,7 +4865,7 @@ class AsyncSandboxService:
         gateway, workspace and name. Filters apply before the page is cut. A list over many gateways succeeds if some do
         not answer and names them in `unreachable`.
         Role: viewer on the gateway, or on at least one gateway if `gateway` is empty.
-        Errors: FAILED_PRECONDITION (LIMIT_REACHED) if the one gateway lists more than 10000 sandboxes by default
+        Errors: FAILED_PRECONDITION (LIMIT_REACHED) if the named gateway lists more than 10000 sandboxes by default
         (`gateways.sandboxes_max`).
         Limits: as many sandboxes per gateway. Over many gateways each has 5 seconds by default
         (`sandboxes.list_timeout_seconds`) and 8 MiB, and a page stops after about 15 seconds.
@@ -5059,7 +5067,7 @@ class AsyncSandboxService:
     ) -> AsyncIterator[v1.WatchSandboxResponse]:
         """Streams the state of a sandbox, at once and after each change, and if requested its log lines and events.
         Role: viewer on the gateway.
-        Errors: UNAVAILABLE (GATEWAY_UNREACHABLE) also if the address of the gateway is changed.
+        Errors: UNAVAILABLE (GATEWAY_UNREACHABLE) if the gateway fails during the stream, or if its address is changed.
         Limits: 128 streams per caller, gateway and replica by default (`gateways.streams_per_caller`), then GATEWAY_BUSY.
         """
         return self._caller.stream(_methods.SandboxService_WatchSandbox, {
@@ -5619,10 +5627,10 @@ class ServicePrincipalService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.CreateServicePrincipalResponse:
-        """Creates a service principal and returns its API key, once. Requires global admin.
-
-        Errors: `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the name is in use; `FAILED_PRECONDITION` (reason
-        `LIMIT_REACHED`) if there are 10000 service principals.
+        """Creates a service principal and returns its API key, once.
+        Role: global admin.
+        Errors: ALREADY_EXISTS (ALREADY_EXISTS) if the name is in use; FAILED_PRECONDITION (LIMIT_REACHED) if there are
+        10000 service principals.
         """
         return self._caller.unary(_methods.ServicePrincipalService_CreateServicePrincipal, {
             "name": name,
@@ -5637,9 +5645,9 @@ class ServicePrincipalService:
         service_principal: str | None = None,
         deadline: float | None = None,
     ) -> v1.GetServicePrincipalResponse:
-        """Returns one service principal by name. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the service principal does not exist.
+        """Returns one service principal by name.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the service principal does not exist.
         """
         return self._caller.unary(_methods.ServicePrincipalService_GetServicePrincipal, {
             "service_principal": service_principal,
@@ -5652,7 +5660,9 @@ class ServicePrincipalService:
         page_token: str | None = None,
         deadline: float | None = None,
     ) -> Pager[v1.ServicePrincipal, v1.ListServicePrincipalsResponse]:
-        """Lists service principals by name. Requires global admin."""
+        """Lists service principals by name.
+        Role: global admin.
+        """
         return Pager(self._caller, _methods.ServicePrincipalService_ListServicePrincipals, {
             "page_size": page_size,
             "page_token": page_token,
@@ -5669,10 +5679,10 @@ class ServicePrincipalService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.UpdateServicePrincipalResponse:
-        """Changes the role or expiration of a service principal. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the service principal does not exist; `ABORTED` (reason
-        `CONCURRENT_CHANGE`) if `etag` is not the current one.
+        """Changes the role or expiration of a service principal.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the service principal does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not
+        the current one.
         """
         return self._caller.unary(_methods.ServicePrincipalService_UpdateServicePrincipal, {
             "service_principal": service_principal,
@@ -5694,10 +5704,10 @@ class ServicePrincipalService:
     ) -> v1.RotateServicePrincipalResponse:
         """Replaces the API key and returns the new one, once. Without `overlap` every older key is invalid when the response
         arrives, and its streams end within a second: use this if a key has leaked. With `overlap` the current key stays
-        valid for that time; older keys become invalid at once. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the service principal does not exist; `ABORTED` (reason
-        `CONCURRENT_CHANGE`) if `etag` is not the current one.
+        valid for that time; older keys become invalid at once.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the service principal does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not
+        the current one.
         """
         return self._caller.unary(_methods.ServicePrincipalService_RotateServicePrincipal, {
             "service_principal": service_principal,
@@ -5714,11 +5724,10 @@ class ServicePrincipalService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.DeleteServicePrincipalResponse:
-        """Deletes a service principal with its roles on gateways. Its live streams end within a second. Requires global
-        admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the service principal does not exist; `ABORTED` (reason
-        `CONCURRENT_CHANGE`) if `etag` is not the current one.
+        """Deletes a service principal with its roles on gateways. Its live streams end within a second.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the service principal does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not
+        the current one.
         """
         return self._caller.unary(_methods.ServicePrincipalService_DeleteServicePrincipal, {
             "service_principal": service_principal,
@@ -5748,10 +5757,10 @@ class AsyncServicePrincipalService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.CreateServicePrincipalResponse:
-        """Creates a service principal and returns its API key, once. Requires global admin.
-
-        Errors: `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the name is in use; `FAILED_PRECONDITION` (reason
-        `LIMIT_REACHED`) if there are 10000 service principals.
+        """Creates a service principal and returns its API key, once.
+        Role: global admin.
+        Errors: ALREADY_EXISTS (ALREADY_EXISTS) if the name is in use; FAILED_PRECONDITION (LIMIT_REACHED) if there are
+        10000 service principals.
         """
         return await self._caller.unary(_methods.ServicePrincipalService_CreateServicePrincipal, {
             "name": name,
@@ -5766,9 +5775,9 @@ class AsyncServicePrincipalService:
         service_principal: str | None = None,
         deadline: float | None = None,
     ) -> v1.GetServicePrincipalResponse:
-        """Returns one service principal by name. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the service principal does not exist.
+        """Returns one service principal by name.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the service principal does not exist.
         """
         return await self._caller.unary(_methods.ServicePrincipalService_GetServicePrincipal, {
             "service_principal": service_principal,
@@ -5781,7 +5790,9 @@ class AsyncServicePrincipalService:
         page_token: str | None = None,
         deadline: float | None = None,
     ) -> AsyncPager[v1.ServicePrincipal, v1.ListServicePrincipalsResponse]:
-        """Lists service principals by name. Requires global admin."""
+        """Lists service principals by name.
+        Role: global admin.
+        """
         return AsyncPager(self._caller, _methods.ServicePrincipalService_ListServicePrincipals, {
             "page_size": page_size,
             "page_token": page_token,
@@ -5798,10 +5809,10 @@ class AsyncServicePrincipalService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.UpdateServicePrincipalResponse:
-        """Changes the role or expiration of a service principal. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the service principal does not exist; `ABORTED` (reason
-        `CONCURRENT_CHANGE`) if `etag` is not the current one.
+        """Changes the role or expiration of a service principal.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the service principal does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not
+        the current one.
         """
         return await self._caller.unary(_methods.ServicePrincipalService_UpdateServicePrincipal, {
             "service_principal": service_principal,
@@ -5823,10 +5834,10 @@ class AsyncServicePrincipalService:
     ) -> v1.RotateServicePrincipalResponse:
         """Replaces the API key and returns the new one, once. Without `overlap` every older key is invalid when the response
         arrives, and its streams end within a second: use this if a key has leaked. With `overlap` the current key stays
-        valid for that time; older keys become invalid at once. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the service principal does not exist; `ABORTED` (reason
-        `CONCURRENT_CHANGE`) if `etag` is not the current one.
+        valid for that time; older keys become invalid at once.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the service principal does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not
+        the current one.
         """
         return await self._caller.unary(_methods.ServicePrincipalService_RotateServicePrincipal, {
             "service_principal": service_principal,
@@ -5843,11 +5854,10 @@ class AsyncServicePrincipalService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.DeleteServicePrincipalResponse:
-        """Deletes a service principal with its roles on gateways. Its live streams end within a second. Requires global
-        admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the service principal does not exist; `ABORTED` (reason
-        `CONCURRENT_CHANGE`) if `etag` is not the current one.
+        """Deletes a service principal with its roles on gateways. Its live streams end within a second.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the service principal does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not
+        the current one.
         """
         return await self._caller.unary(_methods.ServicePrincipalService_DeleteServicePrincipal, {
             "service_principal": service_principal,
@@ -5877,10 +5887,10 @@ class UserService:
         deadline: float | None = None,
     ) -> v1.InviteUserResponse:
         """Creates an account and returns its invitation, once. The server sends no e-mail: pass the invitation on to the
-        person, who sets the password with AcceptInvite. Requires global admin.
-
-        Errors: `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the address has an account; `FAILED_PRECONDITION` (reason
-        `LIMIT_REACHED`) if there are 100000 users.
+        person, who sets the password with AcceptInvite.
+        Role: global admin.
+        Errors: ALREADY_EXISTS (ALREADY_EXISTS) if the address has an account; FAILED_PRECONDITION (LIMIT_REACHED) if there
+        are 100000 users.
         """
         return self._caller.unary(_methods.UserService_InviteUser, {
             "email": email,
@@ -5889,9 +5899,9 @@ class UserService:
         }, deadline)
 
     def get_user(self, *, user: str | None = None, deadline: float | None = None) -> v1.GetUserResponse:
-        """Returns one user. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist.
+        """Returns one user.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the user does not exist.
         """
         return self._caller.unary(_methods.UserService_GetUser, {"user": user}, deadline)
 
@@ -5905,7 +5915,9 @@ class UserService:
         pending_invite: bool | None = None,
         deadline: float | None = None,
     ) -> Pager[v1.User, v1.ListUsersResponse]:
-        """Lists users by e-mail address. All filters must match. Requires global admin."""
+        """Lists users by e-mail address. All filters must match.
+        Role: global admin.
+        """
         return Pager(self._caller, _methods.UserService_ListUsers, {
             "page_size": page_size,
             "page_token": page_token,
@@ -5926,11 +5938,11 @@ class UserService:
         deadline: float | None = None,
     ) -> v1.UpdateUserResponse:
         """Changes the role or state of a user. Deactivating a user ends its sessions permanently. You cannot deactivate your
-        own account. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-        `etag` is not the current one; `FAILED_PRECONDITION` with reason `OWN_ACCOUNT`, or with reason `LAST_ADMIN` if no
-        active admin would remain.
+        own account.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the user does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+        one; FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own account; FAILED_PRECONDITION (LAST_ADMIN) if no active
+        admin would remain.
         """
         return self._caller.unary(_methods.UserService_UpdateUser, {
             "user": user,
@@ -5950,11 +5962,11 @@ class UserService:
         deadline: float | None = None,
     ) -> v1.DeleteUserResponse:
         """Deletes a user with its memberships, roles on gateways and sessions. Service principals that it created remain. You
-        cannot delete your own account. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-        `etag` is not the current one; `FAILED_PRECONDITION` with reason `OWN_ACCOUNT`, or with reason `LAST_ADMIN` if no
-        active admin would remain.
+        cannot delete your own account.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the user does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+        one; FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own account; FAILED_PRECONDITION (LAST_ADMIN) if no active
+        admin would remain.
         """
         return self._caller.unary(_methods.UserService_DeleteUser, {
             "user": user,
@@ -5970,10 +5982,10 @@ class UserService:
         deadline: float | None = None,
     ) -> v1.ResendInviteResponse:
         """Replaces the pending invitation of a user by a new one. The previous token becomes invalid. For a pending password
-        reset, call ResetPassword again. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist; `FAILED_PRECONDITION` (reason `NO_INVITE`) if
-        no invitation is pending; `ABORTED` (reason `CONCURRENT_CHANGE`) if the user was changed at the same time.
+        reset, call ResetPassword again.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the user does not exist; FAILED_PRECONDITION (NO_INVITE) if no invitation is
+        pending; ABORTED (CONCURRENT_CHANGE) if the user was changed at the same time.
         """
         return self._caller.unary(_methods.UserService_ResendInvite, {"user": user, "request_id": request_id}, deadline)
 
@@ -5986,11 +5998,11 @@ class UserService:
         deadline: float | None = None,
     ) -> v1.ResetPasswordResponse:
         """Removes the password of a user, ends its sessions and returns a token, once, with which the person sets a new
-        password by AcceptInvite. You cannot reset your own password; use ChangePassword. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-        `etag` is not the current one; `FAILED_PRECONDITION` with reason `OWN_ACCOUNT`, or with reason `LAST_ADMIN` if no
-        active admin that can log in would remain.
+        password by AcceptInvite. You cannot reset your own password; use ChangePassword.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the user does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+        one; FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own account; FAILED_PRECONDITION (LAST_ADMIN) if no active
+        admin that can log in would remain.
         """
         return self._caller.unary(_methods.UserService_ResetPassword, {
             "user": user,
@@ -6005,10 +6017,9 @@ class UserService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.UnlockUserResponse:
-        """Deletes the failed logins of a user, from all addresses, so that the next login is not delayed. Requires global
-        admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist.
+        """Deletes the failed logins of a user, from all addresses, so that the next login is not delayed.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the user does not exist.
         """
         return self._caller.unary(_methods.UserService_UnlockUser, {"user": user, "request_id": request_id}, deadline)
 
@@ -6020,9 +6031,9 @@ class UserService:
         page_token: str | None = None,
         deadline: float | None = None,
     ) -> Pager[v1.Session, v1.ListUserSessionsResponse]:
-        """Lists the active sessions of a user, newest first. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist.
+        """Lists the active sessions of a user, newest first.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the user does not exist.
         """
         return Pager(self._caller, _methods.UserService_ListUserSessions, {
             "user": user,
@@ -6039,9 +6050,8 @@ class UserService:
         deadline: float | None = None,
     ) -> v1.RevokeUserSessionsResponse:
         """Ends one session of a user, or all. Calls and streams of these sessions end within a second on every replica.
-        Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user or the session does not exist.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the user or the session does not exist.
         """
         return self._caller.unary(_methods.UserService_RevokeUserSessions, {
             "user": user,
@@ -6071,10 +6081,10 @@ class AsyncUserService:
         deadline: float | None = None,
     ) -> v1.InviteUserResponse:
         """Creates an account and returns its invitation, once. The server sends no e-mail: pass the invitation on to the
-        person, who sets the password with AcceptInvite. Requires global admin.
-
-        Errors: `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the address has an account; `FAILED_PRECONDITION` (reason
-        `LIMIT_REACHED`) if there are 100000 users.
+        person, who sets the password with AcceptInvite.
+        Role: global admin.
+        Errors: ALREADY_EXISTS (ALREADY_EXISTS) if the address has an account; FAILED_PRECONDITION (LIMIT_REACHED) if there
+        are 100000 users.
         """
         return await self._caller.unary(_methods.UserService_InviteUser, {
             "email": email,
@@ -6083,9 +6093,9 @@ class AsyncUserService:
         }, deadline)
 
     async def get_user(self, *, user: str | None = None, deadline: float | None = None) -> v1.GetUserResponse:
-        """Returns one user. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist.
+        """Returns one user.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the user does not exist.
         """
         return await self._caller.unary(_methods.UserService_GetUser, {"user": user}, deadline)
 
@@ -6099,7 +6109,9 @@ class AsyncUserService:
         pending_invite: bool | None = None,
         deadline: float | None = None,
     ) -> AsyncPager[v1.User, v1.ListUsersResponse]:
-        """Lists users by e-mail address. All filters must match. Requires global admin."""
+        """Lists users by e-mail address. All filters must match.
+        Role: global admin.
+        """
         return AsyncPager(self._caller, _methods.UserService_ListUsers, {
             "page_size": page_size,
             "page_token": page_token,
@@ -6120,11 +6132,11 @@ class AsyncUserService:
         deadline: float | None = None,
     ) -> v1.UpdateUserResponse:
         """Changes the role or state of a user. Deactivating a user ends its sessions permanently. You cannot deactivate your
-        own account. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-        `etag` is not the current one; `FAILED_PRECONDITION` with reason `OWN_ACCOUNT`, or with reason `LAST_ADMIN` if no
-        active admin would remain.
+        own account.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the user does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+        one; FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own account; FAILED_PRECONDITION (LAST_ADMIN) if no active
+        admin would remain.
         """
         return await self._caller.unary(_methods.UserService_UpdateUser, {
             "user": user,
@@ -6144,11 +6156,11 @@ class AsyncUserService:
         deadline: float | None = None,
     ) -> v1.DeleteUserResponse:
         """Deletes a user with its memberships, roles on gateways and sessions. Service principals that it created remain. You
-        cannot delete your own account. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-        `etag` is not the current one; `FAILED_PRECONDITION` with reason `OWN_ACCOUNT`, or with reason `LAST_ADMIN` if no
-        active admin would remain.
+        cannot delete your own account.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the user does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+        one; FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own account; FAILED_PRECONDITION (LAST_ADMIN) if no active
+        admin would remain.
         """
         return await self._caller.unary(_methods.UserService_DeleteUser, {
             "user": user,
@@ -6164,10 +6176,10 @@ class AsyncUserService:
         deadline: float | None = None,
     ) -> v1.ResendInviteResponse:
         """Replaces the pending invitation of a user by a new one. The previous token becomes invalid. For a pending password
-        reset, call ResetPassword again. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist; `FAILED_PRECONDITION` (reason `NO_INVITE`) if
-        no invitation is pending; `ABORTED` (reason `CONCURRENT_CHANGE`) if the user was changed at the same time.
+        reset, call ResetPassword again.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the user does not exist; FAILED_PRECONDITION (NO_INVITE) if no invitation is
+        pending; ABORTED (CONCURRENT_CHANGE) if the user was changed at the same time.
         """
         return await self._caller.unary(_methods.UserService_ResendInvite, {
             "user": user,
@@ -6183,11 +6195,11 @@ class AsyncUserService:
         deadline: float | None = None,
     ) -> v1.ResetPasswordResponse:
         """Removes the password of a user, ends its sessions and returns a token, once, with which the person sets a new
-        password by AcceptInvite. You cannot reset your own password; use ChangePassword. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-        `etag` is not the current one; `FAILED_PRECONDITION` with reason `OWN_ACCOUNT`, or with reason `LAST_ADMIN` if no
-        active admin that can log in would remain.
+        password by AcceptInvite. You cannot reset your own password; use ChangePassword.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the user does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+        one; FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own account; FAILED_PRECONDITION (LAST_ADMIN) if no active
+        admin that can log in would remain.
         """
         return await self._caller.unary(_methods.UserService_ResetPassword, {
             "user": user,
@@ -6202,10 +6214,9 @@ class AsyncUserService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.UnlockUserResponse:
-        """Deletes the failed logins of a user, from all addresses, so that the next login is not delayed. Requires global
-        admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist.
+        """Deletes the failed logins of a user, from all addresses, so that the next login is not delayed.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the user does not exist.
         """
         return await self._caller.unary(_methods.UserService_UnlockUser, {
             "user": user,
@@ -6220,9 +6231,9 @@ class AsyncUserService:
         page_token: str | None = None,
         deadline: float | None = None,
     ) -> AsyncPager[v1.Session, v1.ListUserSessionsResponse]:
-        """Lists the active sessions of a user, newest first. Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist.
+        """Lists the active sessions of a user, newest first.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the user does not exist.
         """
         return AsyncPager(self._caller, _methods.UserService_ListUserSessions, {
             "user": user,
@@ -6239,9 +6250,8 @@ class AsyncUserService:
         deadline: float | None = None,
     ) -> v1.RevokeUserSessionsResponse:
         """Ends one session of a user, or all. Calls and streams of these sessions end within a second on every replica.
-        Requires global admin.
-
-        Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user or the session does not exist.
+        Role: global admin.
+        Errors: NOT_FOUND (NOT_FOUND) if the user or the session does not exist.
         """
         return await self._caller.unary(_methods.UserService_RevokeUserSessions, {
             "user": user,
@@ -6257,8 +6267,8 @@ class WebhookService:
     An attempt takes at most 15 seconds. A 2xx response is a success. After any other result the message is sent again
     after 5 seconds, 5 and 30 minutes, and 2, 5, 10, 14, 20 and 24 hours, each time 20 percent more or less, and not
     before the time of a `Retry-After` header up to 24 hours. It has failed after 10 attempts, or at once if the response
-    is 413. A webhook is disabled by a response 410, after 5 days without a success in which at least 10 attempts failed,
-    and with 100000 pending deliveries.
+    is 413. A webhook is disabled by a response 410, after 5 days without a success in which at least 10 attempts failed
+    (even if no attempt is due then), and with 100000 pending deliveries.
 
     Role for all rpcs: global admin. There can be 200 webhooks.
 
@@ -6351,7 +6361,7 @@ class WebhookService:
     ) -> v1.UpdateWebhookResponse:
         """Changes a webhook. A changed `url` or `channel` drops the signing secret: the response has a new one, which is not
         shown again. A changed SMTP host, port or TLS mode drops the password, so `email.smtp_pass` must be given again.
-        Setting `active` forgets earlier failures; pending deliveries are sent then.
+        Setting `active` resets the count of failures, and pending deliveries are sent.
         Role: global admin.
         Errors: as CreateWebhook, ABORTED (CONCURRENT_CHANGE) if the etag is stale.
         """
@@ -6418,7 +6428,7 @@ class WebhookService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.TestWebhookResponse:
-        """Sends one message with event `webhook.test` and returns the result. It is sent once, also if the webhook does not
+        """Sends one message with event `webhook.test` and returns the result. It is sent once, even if the webhook does not
         subscribe to it, and is not in ListWebhookDeliveries. A receiver that does not accept it is a result, not an error.
         Role: global admin.
         Errors: FAILED_PRECONDITION (WEBHOOK_INACTIVE) if the webhook is not active.
@@ -6437,9 +6447,12 @@ class WebhookService:
         end_time: Time | None = None,
         only_failed: bool | None = None,
         request_id: str | None = None,
+        after_delivery_id: int | None = None,
+        max_deliveries: int | None = None,
         deadline: float | None = None,
     ) -> v1.RedeliverWebhookResponse:
-        """Sends finished deliveries again, with the ids of their messages. Pending ones are not changed.
+        """Sends finished deliveries again, with the ids of their messages. Pending ones are not changed. The deliveries of a
+        span of time are taken by id. One call changes a limited number of them, and its response says how to continue.
         Role: global admin.
         Errors: FAILED_PRECONDITION (WEBHOOK_INACTIVE) if the webhook is not active, NOT_FOUND (NOT_FOUND) if the webhook
         has no delivery of an id.
@@ -6451,6 +6464,8 @@ class WebhookService:
             "end_time": end_time,
             "only_failed": only_failed,
             "request_id": request_id,
+            "after_delivery_id": after_delivery_id,
+            "max_deliveries": max_deliveries,
         }, deadline)
 
     def list_webhook_deliveries(
@@ -6481,8 +6496,8 @@ class AsyncWebhookService:
     An attempt takes at most 15 seconds. A 2xx response is a success. After any other result the message is sent again
     after 5 seconds, 5 and 30 minutes, and 2, 5, 10, 14, 20 and 24 hours, each time 20 percent more or less, and not
     before the time of a `Retry-After` header up to 24 hours. It has failed after 10 attempts, or at once if the response
-    is 413. A webhook is disabled by a response 410, after 5 days without a success in which at least 10 attempts failed,
-    and with 100000 pending deliveries.
+    is 413. A webhook is disabled by a response 410, after 5 days without a success in which at least 10 attempts failed
+    (even if no attempt is due then), and with 100000 pending deliveries.
 
     Role for all rpcs: global admin. There can be 200 webhooks.
 
@@ -6580,7 +6595,7 @@ class AsyncWebhookService:
     ) -> v1.UpdateWebhookResponse:
         """Changes a webhook. A changed `url` or `channel` drops the signing secret: the response has a new one, which is not
         shown again. A changed SMTP host, port or TLS mode drops the password, so `email.smtp_pass` must be given again.
-        Setting `active` forgets earlier failures; pending deliveries are sent then.
+        Setting `active` resets the count of failures, and pending deliveries are sent.
         Role: global admin.
         Errors: as CreateWebhook, ABORTED (CONCURRENT_CHANGE) if the etag is stale.
         """
@@ -6647,7 +6662,7 @@ class AsyncWebhookService:
         request_id: str | None = None,
         deadline: float | None = None,
     ) -> v1.TestWebhookResponse:
-        """Sends one message with event `webhook.test` and returns the result. It is sent once, also if the webhook does not
+        """Sends one message with event `webhook.test` and returns the result. It is sent once, even if the webhook does not
         subscribe to it, and is not in ListWebhookDeliveries. A receiver that does not accept it is a result, not an error.
         Role: global admin.
         Errors: FAILED_PRECONDITION (WEBHOOK_INACTIVE) if the webhook is not active.
@@ -6666,9 +6681,12 @@ class AsyncWebhookService:
         end_time: Time | None = None,
         only_failed: bool | None = None,
         request_id: str | None = None,
+        after_delivery_id: int | None = None,
+        max_deliveries: int | None = None,
         deadline: float | None = None,
     ) -> v1.RedeliverWebhookResponse:
-        """Sends finished deliveries again, with the ids of their messages. Pending ones are not changed.
+        """Sends finished deliveries again, with the ids of their messages. Pending ones are not changed. The deliveries of a
+        span of time are taken by id. One call changes a limited number of them, and its response says how to continue.
         Role: global admin.
         Errors: FAILED_PRECONDITION (WEBHOOK_INACTIVE) if the webhook is not active, NOT_FOUND (NOT_FOUND) if the webhook
         has no delivery of an id.
@@ -6680,6 +6698,8 @@ class AsyncWebhookService:
             "end_time": end_time,
             "only_failed": only_failed,
             "request_id": request_id,
+            "after_delivery_id": after_delivery_id,
+            "max_deliveries": max_deliveries,
         }, deadline)
 
     def list_webhook_deliveries(

@@ -5,7 +5,7 @@
 //! - e13: each webhook has its own task, connections and limits, so a slow receiver delays no other one;
 //! - results are written in batches, in a transaction that proves the lease, while other messages are sent. A task that
 //!   ends waits a moment for the messages in flight;
-//! - a webhook gets a task also if its receiver has failed for too long, so that the task disables it when the time has
+//! - a webhook gets a task even if its receiver has failed for too long, so that the task disables it when the time has
 //!   passed, and not only at the next attempt;
 //! - at most `max_in_flight` messages are being sent, and `rate_per_second` are started, for each webhook.
 

@@ -1,7 +1,7 @@
 //! The server disables a webhook whose receiver does not accept messages.
 //!
 //! Whether a receiver has failed for too long is decided by the task that sends the messages: after a failed attempt,
-//! and when the time has passed, also if no attempt is due.
+//! and when the time has passed, even if no attempt is due.
 //!
 //! Invariant: e11: pending messages are kept, and `stopped_sequence` is the last event that was queued. No event is
 //! queued after it, since the position of the queue is locked meanwhile. It works even if the row of the webhook cannot

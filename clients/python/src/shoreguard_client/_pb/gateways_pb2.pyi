@@ -301,16 +301,16 @@ class GatewayNames(_message.Message):
     def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WatchGatewaysResponse(_message.Message):
-    __slots__ = ("gateway", "gone", "present", "sequence")
+    __slots__ = ("gateway", "removed_gateway", "present", "sequence")
     GATEWAY_FIELD_NUMBER: _ClassVar[int]
-    GONE_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_GATEWAY_FIELD_NUMBER: _ClassVar[int]
     PRESENT_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     gateway: Gateway
-    gone: str
+    removed_gateway: str
     present: GatewayNames
     sequence: int
-    def __init__(self, gateway: _Optional[_Union[Gateway, _Mapping]] = ..., gone: _Optional[str] = ..., present: _Optional[_Union[GatewayNames, _Mapping]] = ..., sequence: _Optional[int] = ...) -> None: ...
+    def __init__(self, gateway: _Optional[_Union[Gateway, _Mapping]] = ..., removed_gateway: _Optional[str] = ..., present: _Optional[_Union[GatewayNames, _Mapping]] = ..., sequence: _Optional[int] = ...) -> None: ...
 
 class GetGatewayHealthRequest(_message.Message):
     __slots__ = ("gateway",)
@@ -434,22 +434,22 @@ class UnregisterGatewayRequest(_message.Message):
     def __init__(self, gateway: _Optional[str] = ..., etag: _Optional[str] = ..., request_id: _Optional[str] = ..., force: bool = ...) -> None: ...
 
 class UnregisterGatewayResponse(_message.Message):
-    __slots__ = ("gateway_roles_removed", "sandbox_metadata_removed", "ssh_sessions_removed", "boot_hooks_removed", "sboms_removed", "operations_cut", "streams_ended")
+    __slots__ = ("gateway_roles_removed", "sandbox_metadata_removed", "ssh_sessions_removed", "boot_hooks_removed", "sboms_removed", "operations_canceled", "streams_ended")
     GATEWAY_ROLES_REMOVED_FIELD_NUMBER: _ClassVar[int]
     SANDBOX_METADATA_REMOVED_FIELD_NUMBER: _ClassVar[int]
     SSH_SESSIONS_REMOVED_FIELD_NUMBER: _ClassVar[int]
     BOOT_HOOKS_REMOVED_FIELD_NUMBER: _ClassVar[int]
     SBOMS_REMOVED_FIELD_NUMBER: _ClassVar[int]
-    OPERATIONS_CUT_FIELD_NUMBER: _ClassVar[int]
+    OPERATIONS_CANCELED_FIELD_NUMBER: _ClassVar[int]
     STREAMS_ENDED_FIELD_NUMBER: _ClassVar[int]
     gateway_roles_removed: int
     sandbox_metadata_removed: int
     ssh_sessions_removed: int
     boot_hooks_removed: int
     sboms_removed: int
-    operations_cut: int
+    operations_canceled: int
     streams_ended: int
-    def __init__(self, gateway_roles_removed: _Optional[int] = ..., sandbox_metadata_removed: _Optional[int] = ..., ssh_sessions_removed: _Optional[int] = ..., boot_hooks_removed: _Optional[int] = ..., sboms_removed: _Optional[int] = ..., operations_cut: _Optional[int] = ..., streams_ended: _Optional[int] = ...) -> None: ...
+    def __init__(self, gateway_roles_removed: _Optional[int] = ..., sandbox_metadata_removed: _Optional[int] = ..., ssh_sessions_removed: _Optional[int] = ..., boot_hooks_removed: _Optional[int] = ..., sboms_removed: _Optional[int] = ..., operations_canceled: _Optional[int] = ..., streams_ended: _Optional[int] = ...) -> None: ...
 
 class TestGatewayRequest(_message.Message):
     __slots__ = ("gateway", "request_id")

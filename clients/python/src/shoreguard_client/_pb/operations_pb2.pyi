@@ -34,6 +34,7 @@ class OperationErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     OPERATION_ERROR_CODE_ORPHANED: _ClassVar[OperationErrorCode]
     OPERATION_ERROR_CODE_GATEWAY_UNREACHABLE: _ClassVar[OperationErrorCode]
     OPERATION_ERROR_CODE_REFUSED: _ClassVar[OperationErrorCode]
+    OPERATION_ERROR_CODE_CONCURRENT_CHANGE: _ClassVar[OperationErrorCode]
 OPERATION_TYPE_UNSPECIFIED: OperationType
 OPERATION_TYPE_SANDBOX: OperationType
 OPERATION_TYPE_EXEC: OperationType
@@ -51,6 +52,7 @@ OPERATION_ERROR_CODE_CANCELLED: OperationErrorCode
 OPERATION_ERROR_CODE_ORPHANED: OperationErrorCode
 OPERATION_ERROR_CODE_GATEWAY_UNREACHABLE: OperationErrorCode
 OPERATION_ERROR_CODE_REFUSED: OperationErrorCode
+OPERATION_ERROR_CODE_CONCURRENT_CHANGE: OperationErrorCode
 
 class Operation(_message.Message):
     __slots__ = ("id", "type", "status", "gateway", "workspace", "sandbox", "progress_percent", "progress_message", "result", "result_withheld", "error_code", "error_message", "actor", "create_time", "update_time", "complete_time")

@@ -582,18 +582,18 @@ class PolicyPin(_message.Message):
     def __init__(self, gateway: _Optional[str] = ..., workspace: _Optional[str] = ..., sandbox: _Optional[str] = ..., pinned_version: _Optional[int] = ..., pinned_hash: _Optional[str] = ..., pinned_by: _Optional[str] = ..., reason: _Optional[str] = ..., setter_role: _Optional[_Union[_common_pb2.Role, str]] = ..., pin_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., held: bool = ..., etag: _Optional[str] = ...) -> None: ...
 
 class WriteInFlight(_message.Message):
-    __slots__ = ("workspace", "sandbox", "action", "principal", "deadline")
+    __slots__ = ("workspace", "sandbox", "action", "principal", "deadline_time")
     WORKSPACE_FIELD_NUMBER: _ClassVar[int]
     SANDBOX_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
-    DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_TIME_FIELD_NUMBER: _ClassVar[int]
     workspace: str
     sandbox: str
     action: str
     principal: str
-    deadline: _timestamp_pb2.Timestamp
-    def __init__(self, workspace: _Optional[str] = ..., sandbox: _Optional[str] = ..., action: _Optional[str] = ..., principal: _Optional[str] = ..., deadline: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    deadline_time: _timestamp_pb2.Timestamp
+    def __init__(self, workspace: _Optional[str] = ..., sandbox: _Optional[str] = ..., action: _Optional[str] = ..., principal: _Optional[str] = ..., deadline_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class PinPolicyRequest(_message.Message):
     __slots__ = ("gateway", "workspace", "sandbox", "reason", "expire_time", "request_id")

@@ -291,28 +291,34 @@ class WebhookAttempt(_message.Message):
     def __init__(self, start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., duration: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., response_code: _Optional[int] = ..., error: _Optional[str] = ..., response_snippet: _Optional[str] = ...) -> None: ...
 
 class RedeliverWebhookRequest(_message.Message):
-    __slots__ = ("webhook_id", "delivery_ids", "start_time", "end_time", "only_failed", "request_id")
+    __slots__ = ("webhook_id", "delivery_ids", "start_time", "end_time", "only_failed", "request_id", "after_delivery_id", "max_deliveries")
     WEBHOOK_ID_FIELD_NUMBER: _ClassVar[int]
     DELIVERY_IDS_FIELD_NUMBER: _ClassVar[int]
     START_TIME_FIELD_NUMBER: _ClassVar[int]
     END_TIME_FIELD_NUMBER: _ClassVar[int]
     ONLY_FAILED_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    AFTER_DELIVERY_ID_FIELD_NUMBER: _ClassVar[int]
+    MAX_DELIVERIES_FIELD_NUMBER: _ClassVar[int]
     webhook_id: int
     delivery_ids: _containers.RepeatedScalarFieldContainer[int]
     start_time: _timestamp_pb2.Timestamp
     end_time: _timestamp_pb2.Timestamp
     only_failed: bool
     request_id: str
-    def __init__(self, webhook_id: _Optional[int] = ..., delivery_ids: _Optional[_Iterable[int]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., only_failed: bool = ..., request_id: _Optional[str] = ...) -> None: ...
+    after_delivery_id: int
+    max_deliveries: int
+    def __init__(self, webhook_id: _Optional[int] = ..., delivery_ids: _Optional[_Iterable[int]] = ..., start_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., only_failed: bool = ..., request_id: _Optional[str] = ..., after_delivery_id: _Optional[int] = ..., max_deliveries: _Optional[int] = ...) -> None: ...
 
 class RedeliverWebhookResponse(_message.Message):
-    __slots__ = ("redelivered", "more")
+    __slots__ = ("redelivered", "more", "next_after_delivery_id")
     REDELIVERED_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
+    NEXT_AFTER_DELIVERY_ID_FIELD_NUMBER: _ClassVar[int]
     redelivered: int
     more: bool
-    def __init__(self, redelivered: _Optional[int] = ..., more: bool = ...) -> None: ...
+    next_after_delivery_id: int
+    def __init__(self, redelivered: _Optional[int] = ..., more: bool = ..., next_after_delivery_id: _Optional[int] = ...) -> None: ...
 
 class ListWebhookDeliveriesRequest(_message.Message):
     __slots__ = ("webhook_id", "page_size", "page_token", "status")

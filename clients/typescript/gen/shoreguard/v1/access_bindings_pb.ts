@@ -686,7 +686,7 @@ export const AccessRuleSchema: GenEnum<AccessRule> = /*@__PURE__*/
  * Roles on gateways, either on a named gateway or on all gateways that match a label selector.
  *
  * The effective role on a gateway is determined as follows. A global admin is admin everywhere. Otherwise the caller's
- * own role on the gateway applies: the one on the named gateway or, without it, the lowest of its roles by selector.
+ * own role on the gateway applies: its role on the named gateway or, without it, the lowest of its roles by selector.
  * Without an own role, the highest role that its groups have on the gateway applies, each determined in the same way.
  * Without that, the global role applies. A role on a gateway can thus raise or lower the global role.
  *
@@ -697,13 +697,12 @@ export const AccessRuleSchema: GenEnum<AccessRule> = /*@__PURE__*/
 export const AccessService: GenService<{
   /**
    * Sets the role of a subject on a gateway, or on every gateway that matches a selector, and replaces its previous
-   * role there. The gateways of a selector change with their labels. Requires admin on the gateway. A role by selector,
-   * a role of a group, the role admin, and a change of a subject whose effective role on the gateway is admin before or
-   * after it require global admin.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the gateway or the subject does not exist; `ABORTED` (reason
-   * `CONCURRENT_CHANGE`) if `etag` is set and is not that of an existing role; `FAILED_PRECONDITION` (reason
-   * `LIMIT_REACHED`) if the subject has 32 roles by selector.
+   * role there. The gateways of a selector change with their labels.
+   * Role: admin on the gateway. A role by selector, a role of a group, the role admin, and a change of a subject whose
+   * effective role on the gateway is admin before or after it need a global admin.
+   * Errors: NOT_FOUND (NOT_FOUND) if the gateway or the subject does not exist; ABORTED (CONCURRENT_CHANGE) if `etag`
+   * is set and is not that of an existing role; FAILED_PRECONDITION (LIMIT_REACHED) if the subject has 32 roles by
+   * selector.
    *
    * @generated from rpc shoreguard.v1.AccessService.SetGatewayRole
    */
@@ -713,11 +712,10 @@ export const AccessService: GenService<{
     output: typeof SetGatewayRoleResponseSchema;
   },
   /**
-   * Removes the role of a subject on a gateway, or by a selector, so that its other roles apply there. Requires the
-   * same roles as SetGatewayRole, since the role that applies next can be admin.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the gateway, the subject or the role does not exist; `ABORTED` (reason
-   * `CONCURRENT_CHANGE`) if `etag` is not the current one.
+   * Removes the role of a subject on a gateway, or by a selector, so that its other roles apply there.
+   * Role: admin on the gateway, or global admin, as for SetGatewayRole, since the role that applies next can be admin.
+   * Errors: NOT_FOUND (NOT_FOUND) if the gateway, the subject or the role does not exist; ABORTED (CONCURRENT_CHANGE)
+   * if `etag` is not the current one.
    *
    * @generated from rpc shoreguard.v1.AccessService.RemoveGatewayRole
    */
@@ -729,10 +727,9 @@ export const AccessService: GenService<{
   /**
    * Lists the roles on one gateway, of one subject, or all. Roles of users come first, then those of service
    * principals, then those of groups; of each kind, roles on named gateways come before roles by selector. Within these
-   * they are sorted by gateway or selector, then by subject. Requires admin on the gateway; global admin if `gateway`
-   * is empty.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the gateway or the subject does not exist.
+   * they are sorted by gateway or selector, then by subject.
+   * Role: admin on the gateway; global admin if `gateway` is empty.
+   * Errors: NOT_FOUND (NOT_FOUND) if the gateway or the subject does not exist.
    *
    * @generated from rpc shoreguard.v1.AccessService.ListGatewayRoles
    */
@@ -742,12 +739,10 @@ export const AccessService: GenService<{
     output: typeof ListGatewayRolesResponseSchema;
   },
   /**
-   * Returns the effective role of a subject, on a gateway or globally, with every role that contributed to it. Any
-   * caller can ask about itself. Asking about others requires admin on the gateway, or global admin if `gateway` is
-   * empty.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the subject does not exist, or the gateway does not exist or the caller
-   * has no role on it; `INVALID_ARGUMENT` (reason `INVALID_FIELD`) if the subject is a group.
+   * Returns the effective role of a subject, on a gateway or globally, with every role that contributed to it.
+   * Role: any caller about itself. About others: admin on the gateway, or global admin if `gateway` is empty.
+   * Errors: NOT_FOUND (NOT_FOUND) if the subject does not exist, or the gateway does not exist or the caller has no
+   * role on it; INVALID_ARGUMENT (INVALID_FIELD) if the subject is a group.
    *
    * @generated from rpc shoreguard.v1.AccessService.ExplainAccess
    */
@@ -758,9 +753,9 @@ export const AccessService: GenService<{
   },
   /**
    * Lists the effective roles on a gateway: active users by e-mail address, then service principals whose key has not
-   * expired by name, each with the role that decided. Requires admin on the gateway.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the gateway does not exist.
+   * expired by name, each with the role that decided.
+   * Role: admin on the gateway.
+   * Errors: NOT_FOUND (NOT_FOUND) if the gateway does not exist.
    *
    * @generated from rpc shoreguard.v1.AccessService.ListAccess
    */

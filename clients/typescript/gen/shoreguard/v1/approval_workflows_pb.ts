@@ -928,7 +928,7 @@ export const VoteExclusionSchema: GenEnum<VoteExclusion> = /*@__PURE__*/
  */
 export const ApprovalWorkflowService: GenService<{
   /**
-   * Sets the rule of a scope. The rule is stored at once, also if the gateway does not respond: from then on no new
+   * Sets the rule of a scope. The rule is stored at once, even if the gateway does not respond: from then on no new
    * write to a policy in its scope starts without it. The call then waits up to 5 seconds for writes that began before,
    * and reads the approval mode of the gateway and of up to 200 sandboxes in the scope in that time. What it finds is
    * in the response and never an error, since the rule is in force. Only a gateway with the finding AUTOMATIC_APPROVALS

@@ -36,7 +36,7 @@ export type Approval = Message<"shoreguard.v1.Approval"> & {
   id: bigint;
 
   /**
-   * What it decides about.
+   * The kind of change.
    *
    * @generated from field: shoreguard.v1.ApprovalAction action = 2;
    */
@@ -162,7 +162,7 @@ export type Approval = Message<"shoreguard.v1.Approval"> & {
   needed: number;
 
   /**
-   * Whether an approve of the caller would count for what is missing.
+   * Whether an approving vote of the caller would count for what the rules lack.
    *
    * @generated from field: bool awaits_caller = 20;
    */
@@ -176,7 +176,8 @@ export type Approval = Message<"shoreguard.v1.Approval"> & {
   createTime?: Timestamp | undefined;
 
   /**
-   * Time when the voters of the escalation join. Unset if no rule has one.
+   * Time when the voters of the next escalation join, or of the last one if none follows: each workflow escalates at
+   * its own time. Unset if no rule has one.
    *
    * @generated from field: google.protobuf.Timestamp escalation_time = 22;
    */
@@ -197,7 +198,7 @@ export type Approval = Message<"shoreguard.v1.Approval"> & {
   decisionTime?: Timestamp | undefined;
 
   /**
-   * Time when the time for the write ends. Set if it is approved.
+   * End of the time for the write. Set if it is approved.
    *
    * @generated from field: google.protobuf.Timestamp apply_deadline_time = 25;
    */
@@ -354,17 +355,17 @@ export type ApprovalDraft = Message<"shoreguard.v1.ApprovalDraft"> & {
   lastSeenTime?: Timestamp | undefined;
 
   /**
-   * Number of characters in these texts, and in what the gateway has found, that readers would not see, such as control
-   * characters, those that change the direction of text, and those without a width. Each was replaced by a space. Line
-   * breaks and tabs are replaced, too, and not counted.
+   * Number of characters in these texts, and in the findings of the gateway, that readers would not see, such as
+   * control characters, those that change the direction of text, and those without a width. Each was replaced by a
+   * space. Line breaks and tabs are replaced, too, and not counted.
    *
    * @generated from field: uint32 replaced_characters = 8;
    */
   replacedCharacters: number;
 
   /**
-   * Whether one of these texts, or a line of what the gateway has found, is cut. `GetApproval` also cuts these texts if
-   * there is no room for them beside what the gateway has found.
+   * Whether one of these texts, or a finding of the gateway, is cut. `GetApproval` also cuts these texts if there is no
+   * room for them beside the findings.
    *
    * @generated from field: bool truncated = 9;
    */
@@ -420,8 +421,8 @@ export type ApprovalGroupProgress = Message<"shoreguard.v1.ApprovalGroupProgress
   lacks: number;
 
   /**
-   * Names of its voters whose approve would count for what the rule lacks, at most 20. A group that lacks none has such
-   * voters if they would free another voter for a group that does.
+   * Names of its voters whose approving vote would count for what the rule lacks, at most 20. A complete group has such
+   * voters if they would free another voter for a group that is not.
    *
    * @generated from field: repeated string could_vote = 6;
    */
@@ -479,7 +480,7 @@ export const ApprovalRuleProgressSchema: GenMessage<ApprovalRuleProgress> = /*@_
   messageDesc(file_shoreguard_v1_approvals, 3);
 
 /**
- * An approve that does not count.
+ * An approving vote that does not count.
  *
  * @generated from message shoreguard.v1.UncountedVote
  */
@@ -507,7 +508,7 @@ export const UncountedVoteSchema: GenMessage<UncountedVote> = /*@__PURE__*/
   messageDesc(file_shoreguard_v1_approvals, 4);
 
 /**
- * What is reviewed.
+ * The content of an approval, which is reviewed.
  *
  * @generated from message shoreguard.v1.ApprovalContent
  */
@@ -570,8 +571,8 @@ export type ApprovalContent = Message<"shoreguard.v1.ApprovalContent"> & {
   proposedYaml: string;
 
   /**
-   * For a draft: what the gateway has found, in its words, sorted. A line of more than 4096 characters is cut, and ends
-   * with an ellipsis (U+2026), ` sha256:` and the SHA-256 of the whole line, which is reviewed.
+   * For a draft: the findings of the gateway about it, unchanged and sorted. A line of more than 4096 characters is
+   * cut, and ends with an ellipsis (U+2026), ` sha256:` and the SHA-256 of the whole line, which is reviewed.
    *
    * @generated from field: repeated string gateway_findings = 9;
    */
@@ -699,7 +700,7 @@ export type ApprovalDetail = Message<"shoreguard.v1.ApprovalDetail"> & {
   approval?: Approval | undefined;
 
   /**
-   * What is reviewed.
+   * The content.
    *
    * @generated from field: shoreguard.v1.ApprovalContent content = 2;
    */
@@ -713,14 +714,14 @@ export type ApprovalDetail = Message<"shoreguard.v1.ApprovalDetail"> & {
   rules: ApprovalRuleProgress[];
 
   /**
-   * Approves that count for no rule.
+   * Approving votes that count for no rule.
    *
    * @generated from field: repeated shoreguard.v1.UncountedVote uncounted_votes = 4;
    */
   uncountedVotes: UncountedVote[];
 
   /**
-   * Names of those whose approve would count for what is missing, of all rules and groups, at most 20.
+   * Names of the voters whose approving vote would count for what the rules lack, of all groups, at most 20.
    *
    * @generated from field: repeated string could_vote = 5;
    */
@@ -751,14 +752,14 @@ export type ApprovalDetail = Message<"shoreguard.v1.ApprovalDetail"> & {
   callerVote: VoteDecision;
 
   /**
-   * Why an approve of the caller would not count. Unspecified if it would, and after the end.
+   * Why an approving vote of the caller would not count. Unspecified if it would, and after the end.
    *
    * @generated from field: shoreguard.v1.UncountedReason caller_uncounted = 9;
    */
   callerUncounted: UncountedReason;
 
   /**
-   * Whether a reject of the caller would end it.
+   * Whether a rejecting vote of the caller would end it.
    *
    * @generated from field: bool caller_can_reject = 10;
    */
@@ -981,14 +982,14 @@ export type ApprovalFilter = Message<"shoreguard.v1.ApprovalFilter"> & {
   owner: string;
 
   /**
-   * Only those whose escalation time has passed.
+   * Only those that have escalated: the time of an escalation has passed.
    *
    * @generated from field: bool overdue = 8;
    */
   overdue: boolean;
 
   /**
-   * Only those for which an approve of the caller would count.
+   * Only those for which an approving vote of the caller would count.
    *
    * @generated from field: bool awaiting_me = 9;
    */
@@ -1039,7 +1040,7 @@ export const ListApprovalsResponseSchema: GenMessage<ListApprovalsResponse> = /*
   messageDesc(file_shoreguard_v1_approvals, 12);
 
 /**
- * What the agent of a sandbox has proposed without an approval. It stays on the gateway.
+ * Drafts of a sandbox that have no approval yet. They are on the gateway only.
  *
  * @generated from message shoreguard.v1.WaitingDrafts
  */
@@ -1067,7 +1068,7 @@ export type WaitingDrafts = Message<"shoreguard.v1.WaitingDrafts"> & {
 
   /**
    * Number of proposals that get an approval when there is room: a sandbox has at most 100 open ones and 1000 new ones a
-   * day, a gateway 10,000 open ones.
+   * day, a gateway 10000 open ones.
    *
    * @generated from field: uint32 over_limit = 4;
    */
@@ -1791,7 +1792,7 @@ export const ClearChunksResponseSchema: GenMessage<ClearChunksResponse> = /*@__P
   messageDesc(file_shoreguard_v1_approvals, 34);
 
 /**
- * What an approval decides about.
+ * The kind of change that an approval is about.
  *
  * @generated from enum shoreguard.v1.ApprovalAction
  */
@@ -1943,7 +1944,7 @@ export const ApprovalStateSchema: GenEnum<ApprovalState> = /*@__PURE__*/
   enumDesc(file_shoreguard_v1_approvals, 1);
 
 /**
- * What a voter wants.
+ * Decision of a vote.
  *
  * @generated from enum shoreguard.v1.VoteDecision
  */
@@ -1963,7 +1964,7 @@ export enum VoteDecision {
   APPROVE = 1,
 
   /**
-   * Against it: one ends the approval. Requires a comment.
+   * Against the change. A single such vote ends the approval. Requires a comment.
    *
    * @generated from enum value: VOTE_DECISION_REJECT = 2;
    */
@@ -1984,13 +1985,13 @@ export const VoteDecisionSchema: GenEnum<VoteDecision> = /*@__PURE__*/
   enumDesc(file_shoreguard_v1_approvals, 2);
 
 /**
- * Why the approve of a principal does not count.
+ * Why an approving vote of a principal does not count.
  *
  * @generated from enum shoreguard.v1.UncountedReason
  */
 export enum UncountedReason {
   /**
-   * The approve would count.
+   * The vote would count.
    *
    * @generated from enum value: UNCOUNTED_REASON_UNSPECIFIED = 0;
    */
@@ -2069,7 +2070,7 @@ export const UncountedReasonSchema: GenEnum<UncountedReason> = /*@__PURE__*/
 /**
  * Approvals: reviews of changes that an approval workflow governs. An approval is about one exact content, which its
  * digest identifies. Another content is another approval, without the votes of the first. An approval is decided by the
- * rules and the access data at that time. Its votes can change until the write begins, also after it was approved.
+ * rules and the access data at that time. Its votes can change until the write begins, even after it was approved.
  *
  * Approvals that have ended are stored for `approvals.retention_days`. Those of a gateway that was unregistered are
  * visible to global admins only.
@@ -2079,6 +2080,12 @@ export const UncountedReasonSchema: GenEnum<UncountedReason> = /*@__PURE__*/
  * - Rpcs about one approval: NOT_FOUND (NOT_FOUND) if it does not exist or the caller has no role on its gateway.
  * - Rpcs with a `request_id`: INVALID_ARGUMENT (REQUEST_ID_REUSED) if it was used with another request, ABORTED
  *   (REQUEST_IN_FLIGHT) if the first call is running or its outcome is unknown, UNAVAILABLE (AUDIT_UNAVAILABLE).
+ * - EditChunk, UndoChunk and ClearChunks call the gateway: UNAVAILABLE (GATEWAY_UNREACHABLE,
+ *   GATEWAY_TOKEN_UNAVAILABLE), FAILED_PRECONDITION (GATEWAY_CREDENTIAL_REFUSED, WIRE_UNSUPPORTED), RESOURCE_EXHAUSTED
+ *   (GATEWAY_OVER_BUDGET, GATEWAY_BUSY), INVALID_ARGUMENT (ADDRESS_FORBIDDEN), and GATEWAY_REFUSED with the code that
+ *   the gateway returned. EditChunk and UndoChunk also FAILED_PRECONDITION (DRAFTS_OVERFLOW) if the drafts of the
+ *   sandbox are larger than 16 MiB, and FAILED_PRECONDITION (POLICY_UNREADABLE) if its newest policy has a part that
+ *   this server does not know.
  *
  * @generated from service shoreguard.v1.ApprovalService
  */
@@ -2099,7 +2106,7 @@ export const ApprovalService: GenService<{
     output: typeof ListApprovalsResponseSchema;
   },
   /**
-   * Sends the approvals that have not ended, then each approval that changes, in its current state, also when it has
+   * Sends the approvals that have not ended, then each approval that changes, in its current state, even when it has
    * ended. Changes in quick succession can be combined. The state `sending`, and the return from it to `approved`, are
    * not sent as changes of their own, nor is an approval that its proposer decided before it is written. A message
    * without an approval only advances the cursor; the first one ends the list.
@@ -2163,7 +2170,7 @@ export const ApprovalService: GenService<{
    * Errors: ABORTED (REVIEW_STALE) if `digest` is not that of the content, FAILED_PRECONDITION (ROUND_CLOSED) if the
    * approval has ended or is being written, PERMISSION_DENIED (NOT_A_VOTER) if the rules do not admit the vote,
    * PERMISSION_DENIED (OWN_CHANGE) if the caller is involved in the change, FAILED_PRECONDITION (POLICY_PINNED) for an
-   * approve while the sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if this server cannot read a rule,
+   * approving vote while the sandbox is pinned, FAILED_PRECONDITION (GOVERNED) if this server cannot read a rule,
    * FAILED_PRECONDITION (LIMIT_REACHED) at the limit, UNAVAILABLE (ACCESS_STALE) if access data changes faster than it
    * can be read.
    * Limits: a vote can be changed 20 times.
@@ -2177,7 +2184,7 @@ export const ApprovalService: GenService<{
   },
   /**
    * Votes in several approvals on one gateway. All votes are stored, or none.
-   * Role: as Vote.
+   * Role: viewer on the gateway; then the rules decide, as for Vote.
    * Errors: those of Vote, of the first vote that cannot be stored. NOT_FOUND (NOT_FOUND) if an approval is on another
    * gateway.
    * Limits: 100 votes.

@@ -88,7 +88,7 @@ export type AuditEntry = Message<"shoreguard.v1.AuditEntry"> & {
   gateway: string;
 
   /**
-   * JSON object with further details; empty if there are none. The entry of a rejected call has `reason`. An entry with
+   * JSON object with further details; empty without details. The entry of a rejected call has `reason`. An entry with
    * `count` represents that many rejected calls with the same caller, method and reason within a minute; the first of
    * them has an entry of its own. A repeated call that got its first response again has `replay`.
    *
@@ -375,8 +375,8 @@ export const AuditOutcomeSchema: GenEnum<AuditOutcome> = /*@__PURE__*/
 export const AuditService: GenService<{
   /**
    * Lists audit entries: open entries first, then closed entries, the last closed one first. All filters must match. An
-   * entry that is closed between two pages can be on both. Requires global admin. The call itself is recorded before
-   * its response is sent.
+   * entry that is closed between two pages can be on both. The call itself is recorded before its response is sent.
+   * Role: global admin.
    *
    * @generated from rpc shoreguard.v1.AuditService.ListAuditEntries
    */

@@ -412,7 +412,7 @@ export enum ErrorReason {
   LOGIN_STALE = 44,
 
   /**
-   * The gateway rejected the call. The gRPC code is the one of the gateway's response. If a front end answered with an
+   * The gateway rejected the call. The gRPC code is that of the gateway's response. If a front end answered with an
    * HTTP status, or the stream was reset, it is the code that gRPC assigns to that.
    *
    * @generated from enum value: ERROR_REASON_GATEWAY_REFUSED = 45;
@@ -657,8 +657,8 @@ export enum ErrorReason {
   POLICY_STATIC = 90,
 
   /**
-   * `FAILED_PRECONDITION`: what the agent of the sandbox asks for is larger than what is read at once, 16 MiB, so that
-   * it cannot be reviewed. ClearDraftChunks deletes it.
+   * `FAILED_PRECONDITION`: the drafts of the sandbox are together larger than 16 MiB, so they cannot be read and
+   * reviewed. ClearChunks deletes those that are pending.
    *
    * @generated from enum value: ERROR_REASON_DRAFTS_OVERFLOW = 100;
    */

@@ -133,7 +133,7 @@ export type ListEventsResponse = Message<"shoreguard.v1.ListEventsResponse"> & {
   events: Event[];
 
   /**
-   * `after_sequence` of the next call, also if the page is empty.
+   * `after_sequence` of the next call, even if the page is empty.
    *
    * @generated from field: int64 next_after_sequence = 2;
    */
@@ -332,11 +332,11 @@ export const ListEventTypesResponseSchema: GenMessage<ListEventTypesResponse> = 
  */
 export const EventService: GenService<{
   /**
-   * Lists events after a position, oldest first. Requires viewer on at least one gateway. One call searches at most
-   * 10000 events, so a page can be empty although `more` is set.
-   *
-   * Errors: `OUT_OF_RANGE` (reason `CURSOR_EXPIRED`) if events after `after_sequence` were deleted by retention;
-   * `NOT_FOUND` (reason `NOT_FOUND`) if the gateway does not exist or the caller has no role on it.
+   * Lists events after a position, oldest first.
+   * Role: viewer on at least one gateway.
+   * Errors: OUT_OF_RANGE (CURSOR_EXPIRED) if events after `after_sequence` were deleted by retention; NOT_FOUND
+   * (NOT_FOUND) if the gateway does not exist or the caller has no role on it.
+   * Limits: one call searches at most 10000 events, so a page can be empty although `more` is set.
    *
    * @generated from rpc shoreguard.v1.EventService.ListEvents
    */
@@ -347,11 +347,10 @@ export const EventService: GenService<{
   },
   /**
    * Sends events after a position, oldest first, and then each new event as it occurs. While only events occur that the
-   * caller may not see, it sends the position at most every 2 seconds. Requires viewer on at least one gateway; the
-   * stream ends within a second after the caller loses it.
-   *
-   * Errors: as ListEvents, also while the stream is open. `UNAVAILABLE` (reason `DRAINING`) means that the server is
-   * shutting down: resume after the last `sequence`. The stream is reset if the caller reads nothing for 30 seconds (by
+   * caller may not see, it sends the position at most every 2 seconds.
+   * Role: viewer on at least one gateway; the stream ends within a second after the caller loses it.
+   * Errors: as ListEvents, also while the stream is open. UNAVAILABLE (DRAINING) means that the server is shutting
+   * down: resume after the last `sequence`. The stream is reset if the caller reads nothing for 30 seconds (by
    * default).
    *
    * @generated from rpc shoreguard.v1.EventService.WatchEvents
@@ -362,7 +361,8 @@ export const EventService: GenService<{
     output: typeof WatchEventsResponseSchema;
   },
   /**
-   * Lists the types of events, by name: those that webhooks can subscribe to. Any caller.
+   * Lists the types of events, by name: those that webhooks can subscribe to.
+   * Role: any caller with a valid credential.
    *
    * @generated from rpc shoreguard.v1.EventService.ListEventTypes
    */

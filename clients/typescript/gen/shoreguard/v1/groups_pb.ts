@@ -621,10 +621,10 @@ export const ListGroupMembersResponseSchema: GenMessage<ListGroupMembersResponse
  */
 export const GroupService: GenService<{
   /**
-   * Creates a group without members. Requires global admin.
-   *
-   * Errors: `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the name is in use; `FAILED_PRECONDITION` (reason
-   * `LIMIT_REACHED`) if there are 10000 groups.
+   * Creates a group without members.
+   * Role: global admin.
+   * Errors: ALREADY_EXISTS (ALREADY_EXISTS) if the name is in use; FAILED_PRECONDITION (LIMIT_REACHED) if there are
+   * 10000 groups.
    *
    * @generated from rpc shoreguard.v1.GroupService.CreateGroup
    */
@@ -634,9 +634,9 @@ export const GroupService: GenService<{
     output: typeof CreateGroupResponseSchema;
   },
   /**
-   * Returns one group by name. Requires global admin.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group does not exist.
+   * Returns one group by name.
+   * Role: global admin.
+   * Errors: NOT_FOUND (NOT_FOUND) if the group does not exist.
    *
    * @generated from rpc shoreguard.v1.GroupService.GetGroup
    */
@@ -646,7 +646,8 @@ export const GroupService: GenService<{
     output: typeof GetGroupResponseSchema;
   },
   /**
-   * Lists groups by name. Requires global admin.
+   * Lists groups by name.
+   * Role: global admin.
    *
    * @generated from rpc shoreguard.v1.GroupService.ListGroups
    */
@@ -656,11 +657,11 @@ export const GroupService: GenService<{
     output: typeof ListGroupsResponseSchema;
   },
   /**
-   * Changes name, description or role of a group. Requires global admin.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-   * `etag` is not the current one; `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the new name is in use;
-   * `FAILED_PRECONDITION` (reason `LAST_ADMIN`) if the new role would leave no active admin.
+   * Changes name, description or role of a group.
+   * Role: global admin.
+   * Errors: NOT_FOUND (NOT_FOUND) if the group does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+   * one; ALREADY_EXISTS (ALREADY_EXISTS) if the new name is in use; FAILED_PRECONDITION (LAST_ADMIN) if the new role
+   * would leave no active admin.
    *
    * @generated from rpc shoreguard.v1.GroupService.UpdateGroup
    */
@@ -670,10 +671,10 @@ export const GroupService: GenService<{
     output: typeof UpdateGroupResponseSchema;
   },
   /**
-   * Deletes a group with its memberships and its roles on gateways; the users remain. Requires global admin.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-   * `etag` is not the current one; `FAILED_PRECONDITION` (reason `LAST_ADMIN`) if no active admin would remain.
+   * Deletes a group with its memberships and its roles on gateways; the users remain.
+   * Role: global admin.
+   * Errors: NOT_FOUND (NOT_FOUND) if the group does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+   * one; FAILED_PRECONDITION (LAST_ADMIN) if no active admin would remain.
    *
    * @generated from rpc shoreguard.v1.GroupService.DeleteGroup
    */
@@ -683,11 +684,10 @@ export const GroupService: GenService<{
     output: typeof DeleteGroupResponseSchema;
   },
   /**
-   * Adds a user to a group. Requires global admin.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group or the user does not exist; `ALREADY_EXISTS` (reason
-   * `ALREADY_EXISTS`) if the user is a member; `FAILED_PRECONDITION` (reason `LIMIT_REACHED`) if the group has 10000
-   * members or the user is in 100 groups.
+   * Adds a user to a group.
+   * Role: global admin.
+   * Errors: NOT_FOUND (NOT_FOUND) if the group or the user does not exist; ALREADY_EXISTS (ALREADY_EXISTS) if the user
+   * is a member; FAILED_PRECONDITION (LIMIT_REACHED) if the group has 10000 members or the user is in 100 groups.
    *
    * @generated from rpc shoreguard.v1.GroupService.AddGroupMember
    */
@@ -697,10 +697,10 @@ export const GroupService: GenService<{
     output: typeof AddGroupMemberResponseSchema;
   },
   /**
-   * Removes a user from a group. Live streams that need the membership end within a second. Requires global admin.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group or the user does not exist, or the user is not a member;
-   * `FAILED_PRECONDITION` (reason `LAST_ADMIN`) if no active admin would remain.
+   * Removes a user from a group. Live streams that need the membership end within a second.
+   * Role: global admin.
+   * Errors: NOT_FOUND (NOT_FOUND) if the group or the user does not exist, or the user is not a member;
+   * FAILED_PRECONDITION (LAST_ADMIN) if no active admin would remain.
    *
    * @generated from rpc shoreguard.v1.GroupService.RemoveGroupMember
    */
@@ -710,9 +710,9 @@ export const GroupService: GenService<{
     output: typeof RemoveGroupMemberResponseSchema;
   },
   /**
-   * Lists the members of a group by e-mail address. Requires global admin.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the group does not exist.
+   * Lists the members of a group by e-mail address.
+   * Role: global admin.
+   * Errors: NOT_FOUND (NOT_FOUND) if the group does not exist.
    *
    * @generated from rpc shoreguard.v1.GroupService.ListGroupMembers
    */

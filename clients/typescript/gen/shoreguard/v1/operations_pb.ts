@@ -14,7 +14,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file shoreguard/v1/operations.proto.
  */
 export const file_shoreguard_v1_operations: GenFile = /*@__PURE__*/
-  fileDesc("Ch5zaG9yZWd1YXJkL3YxL29wZXJhdGlvbnMucHJvdG8SDXNob3JlZ3VhcmQudjEikAQKCU9wZXJhdGlvbhIKCgJpZBgBIAEoCRIqCgR0eXBlGAIgASgOMhwuc2hvcmVndWFyZC52MS5PcGVyYXRpb25UeXBlEi4KBnN0YXR1cxgDIAEoDjIeLnNob3JlZ3VhcmQudjEuT3BlcmF0aW9uU3RhdHVzEg8KB2dhdGV3YXkYBCABKAkSEQoJd29ya3NwYWNlGAUgASgJEg8KB3NhbmRib3gYBiABKAkSGAoQcHJvZ3Jlc3NfcGVyY2VudBgHIAEoBRIYChBwcm9ncmVzc19tZXNzYWdlGAggASgJEicKBnJlc3VsdBgJIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSFwoPcmVzdWx0X3dpdGhoZWxkGAogASgIEjUKCmVycm9yX2NvZGUYCyABKA4yIS5zaG9yZWd1YXJkLnYxLk9wZXJhdGlvbkVycm9yQ29kZRIVCg1lcnJvcl9tZXNzYWdlGAwgASgJEg0KBWFjdG9yGA0gASgJEi8KC2NyZWF0ZV90aW1lGA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgPIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNY29tcGxldGVfdGltZRgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiKAoTR2V0T3BlcmF0aW9uUmVxdWVzdBIRCglvcGVyYXRpb24YASABKAkiQwoUR2V0T3BlcmF0aW9uUmVzcG9uc2USKwoJb3BlcmF0aW9uGAEgASgLMhguc2hvcmVndWFyZC52MS5PcGVyYXRpb24ivgEKFUxpc3RPcGVyYXRpb25zUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCRIPCgdnYXRld2F5GAMgASgJEi4KBnN0YXR1cxgEIAEoDjIeLnNob3JlZ3VhcmQudjEuT3BlcmF0aW9uU3RhdHVzEioKBHR5cGUYBSABKA4yHC5zaG9yZWd1YXJkLnYxLk9wZXJhdGlvblR5cGUSEQoJbWluZV9vbmx5GAYgASgIIl8KFkxpc3RPcGVyYXRpb25zUmVzcG9uc2USLAoKb3BlcmF0aW9ucxgBIAMoCzIYLnNob3JlZ3VhcmQudjEuT3BlcmF0aW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJVChRXYWl0T3BlcmF0aW9uUmVxdWVzdBIRCglvcGVyYXRpb24YASABKAkSKgoHdGltZW91dBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJEChVXYWl0T3BlcmF0aW9uUmVzcG9uc2USKwoJb3BlcmF0aW9uGAEgASgLMhguc2hvcmVndWFyZC52MS5PcGVyYXRpb24iKgoVV2F0Y2hPcGVyYXRpb25SZXF1ZXN0EhEKCW9wZXJhdGlvbhgBIAEoCSJFChZXYXRjaE9wZXJhdGlvblJlc3BvbnNlEisKCW9wZXJhdGlvbhgBIAEoCzIYLnNob3JlZ3VhcmQudjEuT3BlcmF0aW9uIj8KFkNhbmNlbE9wZXJhdGlvblJlcXVlc3QSEQoJb3BlcmF0aW9uGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkiRgoXQ2FuY2VsT3BlcmF0aW9uUmVzcG9uc2USKwoJb3BlcmF0aW9uGAEgASgLMhguc2hvcmVndWFyZC52MS5PcGVyYXRpb24qfwoNT3BlcmF0aW9uVHlwZRIeChpPUEVSQVRJT05fVFlQRV9VTlNQRUNJRklFRBAAEhoKFk9QRVJBVElPTl9UWVBFX1NBTkRCT1gQARIXChNPUEVSQVRJT05fVFlQRV9FWEVDEAISGQoVT1BFUkFUSU9OX1RZUEVfUE9MSUNZEAMqzQEKD09wZXJhdGlvblN0YXR1cxIgChxPUEVSQVRJT05fU1RBVFVTX1VOU1BFQ0lGSUVEEAASHAoYT1BFUkFUSU9OX1NUQVRVU19QRU5ESU5HEAESHAoYT1BFUkFUSU9OX1NUQVRVU19SVU5OSU5HEAISHwobT1BFUkFUSU9OX1NUQVRVU19DQU5DRUxMSU5HEAMSHgoaT1BFUkFUSU9OX1NUQVRVU19TVUNDRUVERUQQBBIbChdPUEVSQVRJT05fU1RBVFVTX0ZBSUxFRBAFKpYCChJPcGVyYXRpb25FcnJvckNvZGUSJAogT1BFUkFUSU9OX0VSUk9SX0NPREVfVU5TUEVDSUZJRUQQABIhCh1PUEVSQVRJT05fRVJST1JfQ09ERV9JTlRFUk5BTBABEiAKHE9QRVJBVElPTl9FUlJPUl9DT0RFX1RJTUVPVVQQAhIiCh5PUEVSQVRJT05fRVJST1JfQ09ERV9DQU5DRUxMRUQQAxIhCh1PUEVSQVRJT05fRVJST1JfQ09ERV9PUlBIQU5FRBAEEiwKKE9QRVJBVElPTl9FUlJPUl9DT0RFX0dBVEVXQVlfVU5SRUFDSEFCTEUQBRIgChxPUEVSQVRJT05fRVJST1JfQ09ERV9SRUZVU0VEEAYy6QMKEE9wZXJhdGlvblNlcnZpY2USVwoMR2V0T3BlcmF0aW9uEiIuc2hvcmVndWFyZC52MS5HZXRPcGVyYXRpb25SZXF1ZXN0GiMuc2hvcmVndWFyZC52MS5HZXRPcGVyYXRpb25SZXNwb25zZRJdCg5MaXN0T3BlcmF0aW9ucxIkLnNob3JlZ3VhcmQudjEuTGlzdE9wZXJhdGlvbnNSZXF1ZXN0GiUuc2hvcmVndWFyZC52MS5MaXN0T3BlcmF0aW9uc1Jlc3BvbnNlEloKDVdhaXRPcGVyYXRpb24SIy5zaG9yZWd1YXJkLnYxLldhaXRPcGVyYXRpb25SZXF1ZXN0GiQuc2hvcmVndWFyZC52MS5XYWl0T3BlcmF0aW9uUmVzcG9uc2USXwoOV2F0Y2hPcGVyYXRpb24SJC5zaG9yZWd1YXJkLnYxLldhdGNoT3BlcmF0aW9uUmVxdWVzdBolLnNob3JlZ3VhcmQudjEuV2F0Y2hPcGVyYXRpb25SZXNwb25zZTABEmAKD0NhbmNlbE9wZXJhdGlvbhIlLnNob3JlZ3VhcmQudjEuQ2FuY2VsT3BlcmF0aW9uUmVxdWVzdBomLnNob3JlZ3VhcmQudjEuQ2FuY2VsT3BlcmF0aW9uUmVzcG9uc2ViBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp]);
+  fileDesc("Ch5zaG9yZWd1YXJkL3YxL29wZXJhdGlvbnMucHJvdG8SDXNob3JlZ3VhcmQudjEikAQKCU9wZXJhdGlvbhIKCgJpZBgBIAEoCRIqCgR0eXBlGAIgASgOMhwuc2hvcmVndWFyZC52MS5PcGVyYXRpb25UeXBlEi4KBnN0YXR1cxgDIAEoDjIeLnNob3JlZ3VhcmQudjEuT3BlcmF0aW9uU3RhdHVzEg8KB2dhdGV3YXkYBCABKAkSEQoJd29ya3NwYWNlGAUgASgJEg8KB3NhbmRib3gYBiABKAkSGAoQcHJvZ3Jlc3NfcGVyY2VudBgHIAEoBRIYChBwcm9ncmVzc19tZXNzYWdlGAggASgJEicKBnJlc3VsdBgJIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSFwoPcmVzdWx0X3dpdGhoZWxkGAogASgIEjUKCmVycm9yX2NvZGUYCyABKA4yIS5zaG9yZWd1YXJkLnYxLk9wZXJhdGlvbkVycm9yQ29kZRIVCg1lcnJvcl9tZXNzYWdlGAwgASgJEg0KBWFjdG9yGA0gASgJEi8KC2NyZWF0ZV90aW1lGA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgPIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNY29tcGxldGVfdGltZRgQIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiKAoTR2V0T3BlcmF0aW9uUmVxdWVzdBIRCglvcGVyYXRpb24YASABKAkiQwoUR2V0T3BlcmF0aW9uUmVzcG9uc2USKwoJb3BlcmF0aW9uGAEgASgLMhguc2hvcmVndWFyZC52MS5PcGVyYXRpb24ivgEKFUxpc3RPcGVyYXRpb25zUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCRIPCgdnYXRld2F5GAMgASgJEi4KBnN0YXR1cxgEIAEoDjIeLnNob3JlZ3VhcmQudjEuT3BlcmF0aW9uU3RhdHVzEioKBHR5cGUYBSABKA4yHC5zaG9yZWd1YXJkLnYxLk9wZXJhdGlvblR5cGUSEQoJbWluZV9vbmx5GAYgASgIIl8KFkxpc3RPcGVyYXRpb25zUmVzcG9uc2USLAoKb3BlcmF0aW9ucxgBIAMoCzIYLnNob3JlZ3VhcmQudjEuT3BlcmF0aW9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJVChRXYWl0T3BlcmF0aW9uUmVxdWVzdBIRCglvcGVyYXRpb24YASABKAkSKgoHdGltZW91dBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJEChVXYWl0T3BlcmF0aW9uUmVzcG9uc2USKwoJb3BlcmF0aW9uGAEgASgLMhguc2hvcmVndWFyZC52MS5PcGVyYXRpb24iKgoVV2F0Y2hPcGVyYXRpb25SZXF1ZXN0EhEKCW9wZXJhdGlvbhgBIAEoCSJFChZXYXRjaE9wZXJhdGlvblJlc3BvbnNlEisKCW9wZXJhdGlvbhgBIAEoCzIYLnNob3JlZ3VhcmQudjEuT3BlcmF0aW9uIj8KFkNhbmNlbE9wZXJhdGlvblJlcXVlc3QSEQoJb3BlcmF0aW9uGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkiRgoXQ2FuY2VsT3BlcmF0aW9uUmVzcG9uc2USKwoJb3BlcmF0aW9uGAEgASgLMhguc2hvcmVndWFyZC52MS5PcGVyYXRpb24qfwoNT3BlcmF0aW9uVHlwZRIeChpPUEVSQVRJT05fVFlQRV9VTlNQRUNJRklFRBAAEhoKFk9QRVJBVElPTl9UWVBFX1NBTkRCT1gQARIXChNPUEVSQVRJT05fVFlQRV9FWEVDEAISGQoVT1BFUkFUSU9OX1RZUEVfUE9MSUNZEAMqzQEKD09wZXJhdGlvblN0YXR1cxIgChxPUEVSQVRJT05fU1RBVFVTX1VOU1BFQ0lGSUVEEAASHAoYT1BFUkFUSU9OX1NUQVRVU19QRU5ESU5HEAESHAoYT1BFUkFUSU9OX1NUQVRVU19SVU5OSU5HEAISHwobT1BFUkFUSU9OX1NUQVRVU19DQU5DRUxMSU5HEAMSHgoaT1BFUkFUSU9OX1NUQVRVU19TVUNDRUVERUQQBBIbChdPUEVSQVRJT05fU1RBVFVTX0ZBSUxFRBAFKsICChJPcGVyYXRpb25FcnJvckNvZGUSJAogT1BFUkFUSU9OX0VSUk9SX0NPREVfVU5TUEVDSUZJRUQQABIhCh1PUEVSQVRJT05fRVJST1JfQ09ERV9JTlRFUk5BTBABEiAKHE9QRVJBVElPTl9FUlJPUl9DT0RFX1RJTUVPVVQQAhIiCh5PUEVSQVRJT05fRVJST1JfQ09ERV9DQU5DRUxMRUQQAxIhCh1PUEVSQVRJT05fRVJST1JfQ09ERV9PUlBIQU5FRBAEEiwKKE9QRVJBVElPTl9FUlJPUl9DT0RFX0dBVEVXQVlfVU5SRUFDSEFCTEUQBRIgChxPUEVSQVRJT05fRVJST1JfQ09ERV9SRUZVU0VEEAYSKgomT1BFUkFUSU9OX0VSUk9SX0NPREVfQ09OQ1VSUkVOVF9DSEFOR0UQBzLpAwoQT3BlcmF0aW9uU2VydmljZRJXCgxHZXRPcGVyYXRpb24SIi5zaG9yZWd1YXJkLnYxLkdldE9wZXJhdGlvblJlcXVlc3QaIy5zaG9yZWd1YXJkLnYxLkdldE9wZXJhdGlvblJlc3BvbnNlEl0KDkxpc3RPcGVyYXRpb25zEiQuc2hvcmVndWFyZC52MS5MaXN0T3BlcmF0aW9uc1JlcXVlc3QaJS5zaG9yZWd1YXJkLnYxLkxpc3RPcGVyYXRpb25zUmVzcG9uc2USWgoNV2FpdE9wZXJhdGlvbhIjLnNob3JlZ3VhcmQudjEuV2FpdE9wZXJhdGlvblJlcXVlc3QaJC5zaG9yZWd1YXJkLnYxLldhaXRPcGVyYXRpb25SZXNwb25zZRJfCg5XYXRjaE9wZXJhdGlvbhIkLnNob3JlZ3VhcmQudjEuV2F0Y2hPcGVyYXRpb25SZXF1ZXN0GiUuc2hvcmVndWFyZC52MS5XYXRjaE9wZXJhdGlvblJlc3BvbnNlMAESYAoPQ2FuY2VsT3BlcmF0aW9uEiUuc2hvcmVndWFyZC52MS5DYW5jZWxPcGVyYXRpb25SZXF1ZXN0GiYuc2hvcmVndWFyZC52MS5DYW5jZWxPcGVyYXRpb25SZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * Work that continues after the call that began it has returned.
@@ -564,6 +564,14 @@ export enum OperationErrorCode {
    * @generated from enum value: OPERATION_ERROR_CODE_REFUSED = 6;
    */
   REFUSED = 6,
+
+  /**
+   * What the operation was based on was changed at the same time, such as the policy that it was to replace. Read it
+   * again and repeat the change. If another approval has replaced that of the operation, the message names it.
+   *
+   * @generated from enum value: OPERATION_ERROR_CODE_CONCURRENT_CHANGE = 7;
+   */
+  CONCURRENT_CHANGE = 7,
 }
 
 /**
@@ -591,9 +599,9 @@ export const OperationErrorCodeSchema: GenEnum<OperationErrorCode> = /*@__PURE__
  */
 export const OperationService: GenService<{
   /**
-   * Returns one operation with its result. Allowed: its actor, or an operator of its gateway.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`).
+   * Returns one operation with its result.
+   * Role: any caller for its own operations; for others, operator on the gateway of the operation.
+   * Errors: NOT_FOUND (NOT_FOUND).
    *
    * @generated from rpc shoreguard.v1.OperationService.GetOperation
    */
@@ -604,7 +612,8 @@ export const OperationService: GenService<{
   },
   /**
    * Lists the caller's own operations, and all operations on gateways on which the caller is operator, newest first.
-   * All filters must match. Results are omitted. Available to every authenticated caller.
+   * All filters must match. Results are omitted.
+   * Role: any caller with a valid credential.
    *
    * @generated from rpc shoreguard.v1.OperationService.ListOperations
    */
@@ -615,10 +624,9 @@ export const OperationService: GenService<{
   },
   /**
    * Waits until an operation has ended or `timeout` has passed, and returns its current state. Fails within a second if
-   * the caller loses the right to see the operation. Allowed: its actor, or an operator of its gateway.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`); `UNAVAILABLE` (reason `DRAINING`) if the server shuts down during the
-   * wait: call again.
+   * the caller loses the right to see the operation.
+   * Role: any caller for its own operations; for others, operator on the gateway of the operation.
+   * Errors: NOT_FOUND (NOT_FOUND); UNAVAILABLE (DRAINING) if the server shuts down during the wait: call again.
    *
    * @generated from rpc shoreguard.v1.OperationService.WaitOperation
    */
@@ -630,9 +638,8 @@ export const OperationService: GenService<{
   /**
    * Sends the current state of an operation, then each change that the caller can see, and ends after the final state.
    * A change of `update_time` alone is not sent. Changes in quick succession can be combined into one message.
-   * Allowed: its actor, or an operator of its gateway.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`); `UNAVAILABLE` (reason `DRAINING`) if the server shuts down: call again.
+   * Role: any caller for its own operations; for others, operator on the gateway of the operation.
+   * Errors: NOT_FOUND (NOT_FOUND); UNAVAILABLE (DRAINING) if the server shuts down: call again.
    *
    * @generated from rpc shoreguard.v1.OperationService.WatchOperation
    */
@@ -643,10 +650,9 @@ export const OperationService: GenService<{
   },
   /**
    * Requests cancellation of an operation, on whichever replica it runs. The operation can still succeed if its work is
-   * done by then. Repeating the request has no effect. Allowed: its actor, or an operator of its gateway.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`); `FAILED_PRECONDITION` (reason `OPERATION_ENDED`) if the operation has
-   * ended.
+   * done by then. Repeating the request has no effect.
+   * Role: any caller for its own operations; for others, operator on the gateway of the operation.
+   * Errors: NOT_FOUND (NOT_FOUND); FAILED_PRECONDITION (OPERATION_ENDED) if the operation has ended.
    *
    * @generated from rpc shoreguard.v1.OperationService.CancelOperation
    */

@@ -2140,7 +2140,7 @@ export const SandboxService: GenService<{
    * gateway, workspace and name. Filters apply before the page is cut. A list over many gateways succeeds if some do
    * not answer and names them in `unreachable`.
    * Role: viewer on the gateway, or on at least one gateway if `gateway` is empty.
-   * Errors: FAILED_PRECONDITION (LIMIT_REACHED) if the one gateway lists more than 10000 sandboxes by default
+   * Errors: FAILED_PRECONDITION (LIMIT_REACHED) if the named gateway lists more than 10000 sandboxes by default
    * (`gateways.sandboxes_max`).
    * Limits: as many sandboxes per gateway. Over many gateways each has 5 seconds by default
    * (`sandboxes.list_timeout_seconds`) and 8 MiB, and a page stops after about 15 seconds.
@@ -2252,7 +2252,7 @@ export const SandboxService: GenService<{
   /**
    * Streams the state of a sandbox, at once and after each change, and if requested its log lines and events.
    * Role: viewer on the gateway.
-   * Errors: UNAVAILABLE (GATEWAY_UNREACHABLE) also if the address of the gateway is changed.
+   * Errors: UNAVAILABLE (GATEWAY_UNREACHABLE) if the gateway fails during the stream, or if its address is changed.
    * Limits: 128 streams per caller, gateway and replica by default (`gateways.streams_per_caller`), then GATEWAY_BUSY.
    *
    * @generated from rpc shoreguard.v1.SandboxService.WatchSandbox

@@ -484,10 +484,10 @@ export const DeleteServicePrincipalResponseSchema: GenMessage<DeleteServicePrinc
  */
 export const ServicePrincipalService: GenService<{
   /**
-   * Creates a service principal and returns its API key, once. Requires global admin.
-   *
-   * Errors: `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the name is in use; `FAILED_PRECONDITION` (reason
-   * `LIMIT_REACHED`) if there are 10000 service principals.
+   * Creates a service principal and returns its API key, once.
+   * Role: global admin.
+   * Errors: ALREADY_EXISTS (ALREADY_EXISTS) if the name is in use; FAILED_PRECONDITION (LIMIT_REACHED) if there are
+   * 10000 service principals.
    *
    * @generated from rpc shoreguard.v1.ServicePrincipalService.CreateServicePrincipal
    */
@@ -497,9 +497,9 @@ export const ServicePrincipalService: GenService<{
     output: typeof CreateServicePrincipalResponseSchema;
   },
   /**
-   * Returns one service principal by name. Requires global admin.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the service principal does not exist.
+   * Returns one service principal by name.
+   * Role: global admin.
+   * Errors: NOT_FOUND (NOT_FOUND) if the service principal does not exist.
    *
    * @generated from rpc shoreguard.v1.ServicePrincipalService.GetServicePrincipal
    */
@@ -509,7 +509,8 @@ export const ServicePrincipalService: GenService<{
     output: typeof GetServicePrincipalResponseSchema;
   },
   /**
-   * Lists service principals by name. Requires global admin.
+   * Lists service principals by name.
+   * Role: global admin.
    *
    * @generated from rpc shoreguard.v1.ServicePrincipalService.ListServicePrincipals
    */
@@ -519,10 +520,10 @@ export const ServicePrincipalService: GenService<{
     output: typeof ListServicePrincipalsResponseSchema;
   },
   /**
-   * Changes the role or expiration of a service principal. Requires global admin.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the service principal does not exist; `ABORTED` (reason
-   * `CONCURRENT_CHANGE`) if `etag` is not the current one.
+   * Changes the role or expiration of a service principal.
+   * Role: global admin.
+   * Errors: NOT_FOUND (NOT_FOUND) if the service principal does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not
+   * the current one.
    *
    * @generated from rpc shoreguard.v1.ServicePrincipalService.UpdateServicePrincipal
    */
@@ -534,10 +535,10 @@ export const ServicePrincipalService: GenService<{
   /**
    * Replaces the API key and returns the new one, once. Without `overlap` every older key is invalid when the response
    * arrives, and its streams end within a second: use this if a key has leaked. With `overlap` the current key stays
-   * valid for that time; older keys become invalid at once. Requires global admin.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the service principal does not exist; `ABORTED` (reason
-   * `CONCURRENT_CHANGE`) if `etag` is not the current one.
+   * valid for that time; older keys become invalid at once.
+   * Role: global admin.
+   * Errors: NOT_FOUND (NOT_FOUND) if the service principal does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not
+   * the current one.
    *
    * @generated from rpc shoreguard.v1.ServicePrincipalService.RotateServicePrincipal
    */
@@ -547,11 +548,10 @@ export const ServicePrincipalService: GenService<{
     output: typeof RotateServicePrincipalResponseSchema;
   },
   /**
-   * Deletes a service principal with its roles on gateways. Its live streams end within a second. Requires global
-   * admin.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the service principal does not exist; `ABORTED` (reason
-   * `CONCURRENT_CHANGE`) if `etag` is not the current one.
+   * Deletes a service principal with its roles on gateways. Its live streams end within a second.
+   * Role: global admin.
+   * Errors: NOT_FOUND (NOT_FOUND) if the service principal does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not
+   * the current one.
    *
    * @generated from rpc shoreguard.v1.ServicePrincipalService.DeleteServicePrincipal
    */

@@ -718,10 +718,10 @@ export const RevokeUserSessionsResponseSchema: GenMessage<RevokeUserSessionsResp
 export const UserService: GenService<{
   /**
    * Creates an account and returns its invitation, once. The server sends no e-mail: pass the invitation on to the
-   * person, who sets the password with AcceptInvite. Requires global admin.
-   *
-   * Errors: `ALREADY_EXISTS` (reason `ALREADY_EXISTS`) if the address has an account; `FAILED_PRECONDITION` (reason
-   * `LIMIT_REACHED`) if there are 100000 users.
+   * person, who sets the password with AcceptInvite.
+   * Role: global admin.
+   * Errors: ALREADY_EXISTS (ALREADY_EXISTS) if the address has an account; FAILED_PRECONDITION (LIMIT_REACHED) if there
+   * are 100000 users.
    *
    * @generated from rpc shoreguard.v1.UserService.InviteUser
    */
@@ -731,9 +731,9 @@ export const UserService: GenService<{
     output: typeof InviteUserResponseSchema;
   },
   /**
-   * Returns one user. Requires global admin.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist.
+   * Returns one user.
+   * Role: global admin.
+   * Errors: NOT_FOUND (NOT_FOUND) if the user does not exist.
    *
    * @generated from rpc shoreguard.v1.UserService.GetUser
    */
@@ -743,7 +743,8 @@ export const UserService: GenService<{
     output: typeof GetUserResponseSchema;
   },
   /**
-   * Lists users by e-mail address. All filters must match. Requires global admin.
+   * Lists users by e-mail address. All filters must match.
+   * Role: global admin.
    *
    * @generated from rpc shoreguard.v1.UserService.ListUsers
    */
@@ -754,11 +755,11 @@ export const UserService: GenService<{
   },
   /**
    * Changes the role or state of a user. Deactivating a user ends its sessions permanently. You cannot deactivate your
-   * own account. Requires global admin.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-   * `etag` is not the current one; `FAILED_PRECONDITION` with reason `OWN_ACCOUNT`, or with reason `LAST_ADMIN` if no
-   * active admin would remain.
+   * own account.
+   * Role: global admin.
+   * Errors: NOT_FOUND (NOT_FOUND) if the user does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+   * one; FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own account; FAILED_PRECONDITION (LAST_ADMIN) if no active
+   * admin would remain.
    *
    * @generated from rpc shoreguard.v1.UserService.UpdateUser
    */
@@ -769,11 +770,11 @@ export const UserService: GenService<{
   },
   /**
    * Deletes a user with its memberships, roles on gateways and sessions. Service principals that it created remain. You
-   * cannot delete your own account. Requires global admin.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-   * `etag` is not the current one; `FAILED_PRECONDITION` with reason `OWN_ACCOUNT`, or with reason `LAST_ADMIN` if no
-   * active admin would remain.
+   * cannot delete your own account.
+   * Role: global admin.
+   * Errors: NOT_FOUND (NOT_FOUND) if the user does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+   * one; FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own account; FAILED_PRECONDITION (LAST_ADMIN) if no active
+   * admin would remain.
    *
    * @generated from rpc shoreguard.v1.UserService.DeleteUser
    */
@@ -784,10 +785,10 @@ export const UserService: GenService<{
   },
   /**
    * Replaces the pending invitation of a user by a new one. The previous token becomes invalid. For a pending password
-   * reset, call ResetPassword again. Requires global admin.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist; `FAILED_PRECONDITION` (reason `NO_INVITE`) if
-   * no invitation is pending; `ABORTED` (reason `CONCURRENT_CHANGE`) if the user was changed at the same time.
+   * reset, call ResetPassword again.
+   * Role: global admin.
+   * Errors: NOT_FOUND (NOT_FOUND) if the user does not exist; FAILED_PRECONDITION (NO_INVITE) if no invitation is
+   * pending; ABORTED (CONCURRENT_CHANGE) if the user was changed at the same time.
    *
    * @generated from rpc shoreguard.v1.UserService.ResendInvite
    */
@@ -798,11 +799,11 @@ export const UserService: GenService<{
   },
   /**
    * Removes the password of a user, ends its sessions and returns a token, once, with which the person sets a new
-   * password by AcceptInvite. You cannot reset your own password; use ChangePassword. Requires global admin.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist; `ABORTED` (reason `CONCURRENT_CHANGE`) if
-   * `etag` is not the current one; `FAILED_PRECONDITION` with reason `OWN_ACCOUNT`, or with reason `LAST_ADMIN` if no
-   * active admin that can log in would remain.
+   * password by AcceptInvite. You cannot reset your own password; use ChangePassword.
+   * Role: global admin.
+   * Errors: NOT_FOUND (NOT_FOUND) if the user does not exist; ABORTED (CONCURRENT_CHANGE) if `etag` is not the current
+   * one; FAILED_PRECONDITION (OWN_ACCOUNT) for the caller's own account; FAILED_PRECONDITION (LAST_ADMIN) if no active
+   * admin that can log in would remain.
    *
    * @generated from rpc shoreguard.v1.UserService.ResetPassword
    */
@@ -812,10 +813,9 @@ export const UserService: GenService<{
     output: typeof ResetPasswordResponseSchema;
   },
   /**
-   * Deletes the failed logins of a user, from all addresses, so that the next login is not delayed. Requires global
-   * admin.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist.
+   * Deletes the failed logins of a user, from all addresses, so that the next login is not delayed.
+   * Role: global admin.
+   * Errors: NOT_FOUND (NOT_FOUND) if the user does not exist.
    *
    * @generated from rpc shoreguard.v1.UserService.UnlockUser
    */
@@ -825,9 +825,9 @@ export const UserService: GenService<{
     output: typeof UnlockUserResponseSchema;
   },
   /**
-   * Lists the active sessions of a user, newest first. Requires global admin.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user does not exist.
+   * Lists the active sessions of a user, newest first.
+   * Role: global admin.
+   * Errors: NOT_FOUND (NOT_FOUND) if the user does not exist.
    *
    * @generated from rpc shoreguard.v1.UserService.ListUserSessions
    */
@@ -838,9 +838,8 @@ export const UserService: GenService<{
   },
   /**
    * Ends one session of a user, or all. Calls and streams of these sessions end within a second on every replica.
-   * Requires global admin.
-   *
-   * Errors: `NOT_FOUND` (reason `NOT_FOUND`) if the user or the session does not exist.
+   * Role: global admin.
+   * Errors: NOT_FOUND (NOT_FOUND) if the user or the session does not exist.
    *
    * @generated from rpc shoreguard.v1.UserService.RevokeUserSessions
    */
