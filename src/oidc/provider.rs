@@ -35,6 +35,11 @@ use crate::secret::Secret;
 const DOCUMENT_BYTES_MAX: usize = 512 * 1024;
 /// Maximum number of access tokens that wait for keys at once: the first of them fetches the keys, the others wait.
 const WAITING_MAX: usize = 64;
+/// Maximum number of codes that are exchanged for tokens at once; others wait.
+const EXCHANGES_MAX: usize = 32;
+/// Maximum number of connections to one issuer: those of exchanges, and one for each of the two documents, which are
+/// fetched by one caller at a time.
+pub const CONNECTIONS_MAX: usize = EXCHANGES_MAX + 2;
 /// Maximum length of a logged error code of an issuer, in characters.
 const WORD_CHARACTERS_MAX: usize = 64;
 
@@ -78,6 +83,8 @@ pub struct Provider {
     verified: VerifiedTokens,
     /// Limits the tokens that wait for the issuer's keys at once.
     waiting: Semaphore,
+    /// Limits the codes that are exchanged at once.
+    exchanges: Semaphore,
 }
 
 impl Provider {
@@ -97,6 +104,7 @@ impl Provider {
             keys: DocumentCache::new(clock),
             verified: VerifiedTokens::default(),
             waiting: Semaphore::new(WAITING_MAX),
+            exchanges: Semaphore::new(EXCHANGES_MAX),
             config: config.clone(),
         })
     }
@@ -144,7 +152,7 @@ impl Provider {
         let endpoint = self.endpoint(discovery.token_endpoint.as_deref())?;
         let code = &answer.code;
         let request = flow::token_request(self, client_id, endpoint, basic, pending, code)?;
-        let (head, body) = self.send(request).await?.into_parts();
+        let (head, body) = self.exchange(request).await?.into_parts();
         if head.status.is_client_error() {
             self.log_refused_code(head.status, &body);
             return Err(ProviderError::Refused("the issuer does not accept the code"));
@@ -162,8 +170,7 @@ impl Provider {
     /// # Errors
     /// `BUSY` if too many tokens are waiting, `ISSUER_UNAVAILABLE`, or why the token is invalid.
     pub async fn verify_access_token(&self, token: &str) -> Result<Claims, ProviderError> {
-        let busy = |_| Error::Exhausted { reason: Reason::Busy, retry_in: Duration::from_secs(1) };
-        let _place = self.waiting.try_acquire().map_err(busy)?;
+        let _place = self.waiting.try_acquire().map_err(|_| busy())?;
         let audiences = self.audiences();
         let client_id = self.config.client_id.as_deref();
         self.verify(token, ExpectedToken::AccessToken { audiences: &audiences, client_id }).await
@@ -267,6 +274,16 @@ impl Provider {
         Ok(self.send(request).await?.into_parts())
     }
 
+    /// Sends a code to the issuer, when fewer than [`EXCHANGES_MAX`] are being exchanged.
+    ///
+    /// # Errors
+    /// `BUSY` if others are being exchanged for longer than the deadline of a request, `ISSUER_UNAVAILABLE`.
+    async fn exchange(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
+        let waiting = self.clock.timeout(self.limits.deadline, self.exchanges.acquire());
+        let Some(Ok(_place)) = waiting.await else { return Err(busy()) };
+        self.send(request).await
+    }
+
     /// Sends a request to the issuer. Its deadline is also a time on the clock.
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
         let sending = Box::pin(self.client.send(request, self.limits));
@@ -315,6 +332,11 @@ impl Provider {
         let why = format!("the issuer of provider `{name}` cannot be used at the moment");
         Error::unavailable(Reason::IssuerUnavailable, why)
     }
+}
+
+/// Returns the error for too much work at once.
+fn busy() -> Error {
+    Error::Exhausted { reason: Reason::Busy, retry_in: Duration::from_secs(1) }
 }
 
 /// Whether a media type, which is case-insensitive, is one of JSON.
