@@ -1,6 +1,6 @@
 //! T16: limits on the memory that one caller can make a server hold, measured on its process with the default limits.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -12,7 +12,7 @@ use shoreguard::resources::gateways::input::METADATA_BYTES_MAX;
 
 use crate::commands::{DevServer, start_dev};
 use crate::proxy::raw::{RawClient, RawResponse, add_length_prefix, encode_framed};
-use crate::support::limit;
+use crate::support::{limit, pause};
 
 /// Limit of the memory that an attack can make the server hold.
 const HELD_KIB_MAX: u64 = 64 << 10;
@@ -24,13 +24,27 @@ const GATEWAYS: usize = 32;
 const CALLS: usize = 150;
 /// Calls that are open at a time before the attack.
 const WARM_CALLS: usize = 50;
+/// Callers of a flood that ends: each makes the server hold as much as one caller can, 16 MiB.
+const FLOODERS: usize = 3;
+/// Floods that end: what each of them would leave is counted.
+const FLOODS: usize = 2;
+/// Limit of the memory that remains after the floods have ended: half of what one of them holds, since the allocator
+/// keeps some.
+const REMAINING_KIB_MAX: u64 = 24 << 10;
+/// Time in which it must return.
+const RETURN_TIME: Duration = Duration::from_mins(1);
 /// Reflection streams on each of three connections.
 const STREAMS: usize = 400;
 
 /// Resident memory of a process, in KiB.
 fn resident(dev: &DevServer) -> u64 {
+    memory(dev, "VmRSS:")
+}
+
+/// A line of the status of a process, in KiB.
+fn memory(dev: &DevServer, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", dev.process.0.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
     line.trim().strip_suffix(" kB").unwrap().trim().parse().unwrap()
 }
 
@@ -116,6 +130,24 @@ impl Victim {
         }
     }
 
+    /// Returns the keys of callers that can list gateways.
+    fn create_viewers(&self) -> Vec<String> {
+        let create = |n: usize| {
+            let request = format!(r#"{{"name":"flooder-{n}","role":"ROLE_VIEWER"}}"#);
+            let created = self.dev.admin(&["CreateServicePrincipal", &request]);
+            created["key"].as_str().unwrap().to_owned()
+        };
+        (0..FLOODERS).map(create).collect()
+    }
+
+    /// Returns the anonymous memory of the server after a call, which lets its threads return free memory. Code that
+    /// was read from disk does not count.
+    async fn anonymous_memory(&mut self) -> u64 {
+        let head = self.reader.post(LIST);
+        self.reader.call(head, &[all()]).await;
+        memory(&self.dev, "RssAnon:")
+    }
+
     /// Checks how much memory an attack makes the server hold.
     async fn assert_holds_little(
         &self,
@@ -127,6 +159,21 @@ impl Victim {
         assert!(more < HELD_KIB_MAX, "{more} KiB are held");
         drop(open);
     }
+}
+
+/// Leaves requests unfinished, with each of the keys, until all of them are answered or held. Then all connections are
+/// closed: the end of their runtime closes them, also those of calls without a response.
+async fn flood_and_end(address: String, keys: Vec<String>) {
+    let flood = tokio::task::spawn_blocking(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut open = Vec::new();
+            for key in &keys {
+                open.extend(leave_unfinished(&address, key).await);
+            }
+        });
+    });
+    flood.await.unwrap();
 }
 
 /// Attacks a server whose gateways make large responses.
@@ -238,4 +285,23 @@ fn partially_read_responses_hold_little_memory() {
 #[test]
 fn t16_unfinished_request_bodies_hold_little_memory() {
     limit::block_on(held_by(leave_unfinished));
+}
+
+#[test]
+fn t16_memory_returns_after_a_flood_has_ended() {
+    limit::block_on(async {
+        let mut victim = Victim::start().await;
+        let keys = victim.create_viewers();
+        let before = victim.anonymous_memory().await;
+        for _ in 0..FLOODS {
+            flood_and_end(victim.address.clone(), keys.clone()).await;
+        }
+        let deadline = Instant::now() + RETURN_TIME;
+        let mut remaining = u64::MAX;
+        while remaining > REMAINING_KIB_MAX {
+            assert!(Instant::now() < deadline, "{remaining} KiB remain");
+            pause().await;
+            remaining = victim.anonymous_memory().await.saturating_sub(before);
+        }
+    });
 }
