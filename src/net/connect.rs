@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
@@ -211,13 +212,13 @@ async fn resolve(
 ///
 /// # Errors
 /// `Tls`, `TlsTimeout` or `Protocol`.
-pub async fn tls_handshake(
-    stream: TcpStream,
+pub async fn tls_handshake<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
     host: &str,
     config: &Arc<ClientConfig>,
     protocol: Protocol,
     timeout: Duration,
-) -> Result<TlsStream<TcpStream>, ConnectError> {
+) -> Result<TlsStream<S>, ConnectError> {
     let name = ServerName::try_from(host.to_owned()).map_err(|_| {
         ConnectError::Tls(io::Error::other("no certificate can contain the host's name"))
     })?;

@@ -364,4 +364,22 @@ mod tests {
             assert!(!is_json(other), "{other}");
         }
     }
+
+    #[tokio::test]
+    async fn codes_beyond_the_limit_wait_until_the_deadline() {
+        let text = "[[oidc.providers]]\nname = 'corp'\nissuer = 'https://corp.example'";
+        let (config, clock) = (crate::config::Config::from_toml(text).unwrap(), Clock::system());
+        let (config, deadline) = (&config.oidc.providers[0], config.oidc.timeout());
+        let provider = Provider::new(config, &[], deadline, &clock).unwrap();
+        // An address that is refused without a connection.
+        let request = || Request::get("https://127.0.0.1:9/").body(Bytes::new()).unwrap();
+        let others = provider.exchanges.try_acquire_many(EXCHANGES_MAX.try_into().unwrap());
+        assert!(provider.exchanges.try_acquire().is_err(), "none is left");
+        let (refused, ()) =
+            tokio::join!(provider.exchange(request()), async { clock.advance(deadline) });
+        assert!(matches!(refused, Err(Error::Exhausted { reason: Reason::Busy, .. })));
+        drop(others);
+        let sent = provider.exchange(request()).await;
+        assert!(matches!(sent, Err(Error::Unavailable { .. })), "{sent:?}");
+    }
 }

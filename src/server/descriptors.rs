@@ -1,8 +1,10 @@
-//! File descriptors of the process, and the number that connections of callers can use.
+//! File descriptors of the process, and the numbers that connections of callers and to receivers of webhooks can use.
 //!
 //! Invariants
-//! - descriptors that the process needs itself are not available to callers: files, the database, gateways, and the
-//!   metrics listener;
+//! - descriptors that the process needs itself are available to neither: files, the database, OIDC issuers, DNS
+//!   servers, and the metrics listener;
+//! - of the others, callers can use at most half, receivers of webhooks at most a third, and the rest is reserved for
+//!   gateways and their issuers;
 //! - if no descriptor is left, the acceptor closes new connections with a spare one instead of letting them wait.
 
 use std::fs::File;
@@ -17,6 +19,7 @@ use tracing::warn;
 
 use super::connections::CLOSING_MAX;
 use crate::config::Config;
+use crate::oidc::provider::CONNECTIONS_MAX as ISSUER_CONNECTIONS_MAX;
 use crate::telemetry::endpoint;
 
 /// Standard streams, listeners, timers, signals, resolvers, and files that are read occasionally.
@@ -27,7 +30,7 @@ const DESCRIPTORS_PER_CORE: u64 = 8;
 const DESCRIPTORS_PER_DATABASE_CONNECTION: u64 = 3;
 /// Descriptors of one boot hook: its pipes and its process.
 const DESCRIPTORS_PER_BOOT_HOOK: u64 = 8;
-/// Minimum number of connections of callers.
+/// Minimum number of connections of callers, and of those to receivers of webhooks.
 const CONNECTIONS_MIN: u64 = 16;
 /// Assumed limit if the system reports none.
 const ASSUMED_LIMIT: u64 = 1 << 20;
@@ -45,20 +48,30 @@ pub(super) fn raise_limit() -> u64 {
     limit.maximum.unwrap_or(ASSUMED_LIMIT)
 }
 
-/// Returns how many connections of callers fit into the descriptors. Half of the descriptors that the process does not
-/// need itself are reserved for connections to gateways.
-pub(super) fn caller_connections_max(descriptors: u64, config: &Config, cores: usize) -> usize {
+/// The connections that fit into the descriptors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Room {
+    /// Connections of callers.
+    pub(super) callers: usize,
+    /// Connections to receivers of webhooks and mail servers.
+    pub(super) receivers: usize,
+}
+
+/// Returns how many connections fit into the descriptors. Logs if they are too few.
+pub(super) fn room(descriptors: u64, config: &Config, cores: usize) -> Room {
     let own = PROCESS_DESCRIPTORS
         + DESCRIPTORS_PER_CORE * cores as u64
         + DESCRIPTORS_PER_DATABASE_CONNECTION
             * u64::from(config.database.readers + config.database.pool_size)
         + DESCRIPTORS_PER_BOOT_HOOK * u64::from(config.boot_hooks.running_max)
+        + (ISSUER_CONNECTIONS_MAX * config.oidc.providers.len()) as u64
         + 2 * (CLOSING_MAX + endpoint::CONNECTIONS_MAX) as u64;
-    let left = descriptors.saturating_sub(own) / 2;
-    if left < CONNECTIONS_MIN {
+    let left = descriptors.saturating_sub(own);
+    if left / 2 < CONNECTIONS_MIN {
         warn!(descriptors, own, "the limit of open files is too low for this configuration");
     }
-    usize::try_from(left.max(CONNECTIONS_MIN)).unwrap_or(usize::MAX)
+    let at_least = |count: u64| usize::try_from(count.max(CONNECTIONS_MIN)).unwrap_or(usize::MAX);
+    Room { callers: at_least(left / 2), receivers: at_least(left / 3) }
 }
 
 /// Returns whether accepting failed because the system has no descriptor or memory left, which persists.
@@ -92,15 +105,40 @@ impl SpareDescriptor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resources::webhooks::domain::WEBHOOKS_MAX;
 
     #[test]
     fn callers_get_half_of_the_free_file_descriptors() {
         let config = Config::from_toml("").unwrap();
-        let (small, large) =
-            (caller_connections_max(1_024, &config, 2), caller_connections_max(65_536, &config, 2));
+        let callers = |descriptors| room(descriptors, &config, 2).callers;
+        let (small, large) = (callers(1_024), callers(65_536));
         assert!((200..=400).contains(&small), "{small}");
         assert_eq!(large - small, (65_536 - 1_024) / 2);
-        assert_eq!(caller_connections_max(64, &config, 2), 16, "never none");
+        assert_eq!(callers(64), 16, "never none");
+    }
+
+    #[test]
+    fn e13_receivers_get_a_third_of_the_free_file_descriptors_which_suffices_for_all_webhooks() {
+        let config = Config::from_toml("").unwrap();
+        let receivers = |descriptors| room(descriptors, &config, 2).receivers;
+        let webhooks = usize::try_from(WEBHOOKS_MAX).unwrap();
+        assert!(receivers(1_024) > webhooks, "one for each, and one for tests");
+        assert_eq!(receivers(65_536) - receivers(1_024), (65_536 - 1_024) / 3);
+        assert_eq!(receivers(64), 16, "never none");
+    }
+
+    #[test]
+    fn each_oidc_issuer_has_descriptors_in_reserve() {
+        let with = |providers: usize| {
+            let provider = |n: usize| {
+                let (name, issuer) =
+                    (format!("name = 'p{n}'"), format!("issuer = 'https://p{n}.example'"));
+                format!("[[oidc.providers]]\n{name}\n{issuer}\n")
+            };
+            let text: String = (0..providers).map(provider).collect();
+            room(1_024, &Config::from_toml(&text).unwrap(), 2).callers
+        };
+        assert_eq!(with(0) - with(2), ISSUER_CONNECTIONS_MAX);
     }
 
     #[test]

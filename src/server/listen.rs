@@ -29,6 +29,7 @@ use super::{health, services};
 use crate::access::live::EndReason;
 use crate::app::App;
 use crate::error::Error;
+use crate::resources::webhooks::outbound::Outbound;
 
 /// Pause of the acceptor if not even the spare descriptor helps.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -86,17 +87,16 @@ pub async fn serve(app: &Arc<App>, listener: TcpListener) -> Result<RunningServe
     let shared = SharedState::new(app, router);
     let (mut cores, core_count) = (Vec::new(), core_count(app.config.server.cores));
     let descriptors = descriptors::raise_limit();
-    let bounds = ConnectionLimits::from_config(
-        &app.config.limits,
-        descriptors::caller_connections_max(descriptors, &app.config, core_count),
-    );
+    let room = descriptors::room(descriptors, &app.config, core_count);
+    let bounds = ConnectionLimits::from_config(&app.config.limits, room.callers);
+    let to_receivers = app.part::<Outbound>().connections().lower_limit(room.receivers);
     let connections = Connections::new(bounds, app.config.server.trusted_proxies.clone());
     for number in 0..core_count {
         cores.push(start_core(number, shared.for_core()).map_err(Error::internal)?);
     }
     let tls = app.part::<ListenerState>().tls.get().is_some();
     let ConnectionLimits { total, address: each, .. } = bounds;
-    info!(%address, cores = core_count, tls, descriptors, connections_max = total, address_connections_max = each, "serving");
+    info!(%address, cores = core_count, tls, descriptors, connections_max = total, address_connections_max = each, webhook_connections_max = to_receivers, "serving");
     let task_app = Arc::clone(app);
     let stopped = app.main_runtime().spawn(accept(task_app, listener, connections, cores));
     app.part::<ListenerState>().listening.store(true, Ordering::Release);

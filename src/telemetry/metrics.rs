@@ -64,6 +64,8 @@ pub const BYPASS_EVENTS_DROPPED: &str = "shoreguard_bypass_events_dropped_total"
 
 /// Attempts to deliver messages of webhooks, by `status`: `success`, `pending` (repeated later) or `failed`.
 pub const WEBHOOK_DELIVERIES: &str = "shoreguard_webhook_deliveries_total";
+/// Open connections to receivers of webhooks and mail servers.
+pub const WEBHOOK_CONNECTIONS: &str = "shoreguard_webhook_connections";
 
 /// Log lines that were dropped, by `reason`.
 pub const LOG_LINES_DROPPED: &str = "shoreguard_log_lines_dropped_total";
@@ -153,6 +155,11 @@ pub const METRICS: &[Metric] = &[
         help: "How long runs of boot hooks took, by phase.",
     },
     counter(WEBHOOK_DELIVERIES, "Attempts to deliver messages of webhooks, by status."),
+    gauge(
+        WEBHOOK_CONNECTIONS,
+        Unit::Count,
+        "Connections to receivers of webhooks and mail servers that are open now.",
+    ),
     counter(SANDBOX_LOG_GAPS, "Reads of sandbox logs that have missed lines, by gateway."),
     counter(
         SANDBOX_LOGS_POSTPONED,

@@ -23,14 +23,14 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// An empty SETTINGS frame.
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 /// Limit of file descriptors of the flooded server.
-const DESCRIPTORS: u32 = 1_024;
+pub(crate) const DESCRIPTORS: u32 = 1_024;
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
 /// Raises the limit of file descriptors of the test process to its maximum, and checks that it is at least `count`.
-fn need_descriptors(count: u64) {
+pub(crate) fn need_descriptors(count: u64) {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).unwrap();
     let enough = limit.maximum.is_none_or(|maximum| maximum >= count);
@@ -44,7 +44,7 @@ async fn socket(from: &str, to: SocketAddr) -> TcpStream {
 }
 
 /// Opens connections that send nothing, a part of a request's head, or only the start of HTTP/2.
-async fn idle(count: usize, from: &str, to: SocketAddr) -> Vec<TcpStream> {
+pub(crate) async fn idle(count: usize, from: &str, to: SocketAddr) -> Vec<TcpStream> {
     let preface = [PREFACE, SETTINGS].concat();
     let said: [&[u8]; 3] = [b"", b"GET /metrics HT", &preface];
     let mut held = Vec::new();
@@ -59,7 +59,7 @@ async fn idle(count: usize, from: &str, to: SocketAddr) -> Vec<TcpStream> {
 
 /// Waits until the server has accepted, replaced or refused a number of connections. It refuses others while the queue of
 /// a core is full.
-async fn handled(child: &ChildServer, count: u64) {
+pub(crate) async fn handled(child: &ChildServer, count: u64) {
     crate::support::eventually("all connections are handled", async || {
         let metrics = get(child.metrics, "/metrics").await.unwrap();
         let values = metrics.lines().filter(|line| line.starts_with("shoreguard_connections"));
@@ -83,7 +83,20 @@ async fn list(caller: &Caller) -> Result<(), tonic::Status> {
     caller.openshell_v0_1().list_sandboxes(request).await.map(drop)
 }
 
-async fn everything_answers(child: &ChildServer, key: &str, new: &str) {
+/// Registers a simulated gateway, which [`everything_answers`] calls.
+pub(crate) async fn register_edge(child: &ChildServer, key: &str, address: SocketAddr) {
+    let register = pb::RegisterGatewayRequest {
+        name: "edge".into(),
+        endpoint: address.to_string(),
+        scheme: pb::GatewayScheme::Http.into(),
+        ..Default::default()
+    };
+    child.caller(Some(key)).gateways().register_gateway(register).await.unwrap();
+}
+
+/// Checks that a call to the gateway, its probe, a write that creates the service principal `new`, and the paths of the
+/// metrics listener succeed.
+pub(crate) async fn everything_answers(child: &ChildServer, key: &str, new: &str) {
     let caller = child.caller(Some(key));
     list(&caller).await.unwrap();
     let test = pb::TestGatewayRequest { gateway: "edge".into(), ..Default::default() };
@@ -117,13 +130,7 @@ fn a_thousand_idle_connections_do_not_block_the_server() {
         command.stdout(Stdio::null()).stderr(std::fs::File::create(setup.log_path()).unwrap());
         let child = setup.serve(command).await;
         let simulator = Simulator::start(SimulatorOptions::new(Generation::V0_1)).await.unwrap();
-        let register = pb::RegisterGatewayRequest {
-            name: "edge".into(),
-            endpoint: simulator.addr().to_string(),
-            scheme: pb::GatewayScheme::Http.into(),
-            ..Default::default()
-        };
-        child.caller(Some(&key)).gateways().register_gateway(register).await.unwrap();
+        register_edge(&child, &key, simulator.addr()).await;
 
         let one_address = idle(1_000, "127.0.0.1", child.address).await;
         handled(&child, 1_000).await;

@@ -5,6 +5,7 @@ use shoreguard::clock::Timestamp;
 use shoreguard::net::names::Resolver;
 use shoreguard::net::roots::{root_certificates, system_roots};
 use shoreguard::resources::webhooks::channels::{Message, Outcome, Smtp, SmtpTls, Verdict, email};
+use shoreguard::resources::webhooks::connections::SlotHolder;
 use shoreguard::resources::webhooks::outbound::Outbound;
 use shoreguard::secret::Secret;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -48,6 +49,12 @@ fn outbound(keys: &MailKeys) -> Outbound {
     Outbound::new(Resolver::system(), &this_host, roots).unwrap()
 }
 
+/// Sends a mail on a connection with a slot of its own.
+async fn send(outbound: &Outbound, smtp: &Smtp) -> Outcome {
+    let slot = outbound.connections().acquire(SlotHolder::Tests).await;
+    email::send(outbound, &slot, smtp, &message()).await
+}
+
 /// Sends a mail through a server that refuses these steps. Returns the outcome, and what the server has accepted.
 async fn send_to(
     tls: SmtpTls,
@@ -60,7 +67,7 @@ async fn send_to(
         login: login.map(|_| (USER.to_owned(), Secret::new(PASSWORD))),
         ..smtp(server.port, tls)
     };
-    let outcome = email::send(&outbound(&keys), &smtp, &message()).await;
+    let outcome = send(&outbound(&keys), &smtp).await;
     (outcome, server.stop())
 }
 
@@ -82,7 +89,7 @@ fn a_mail_is_sent_under_starttls_with_a_login() {
         let mut texts = Vec::new();
         // e12: a repeated delivery has the same bytes.
         for _ in 0..2 {
-            let outcome = email::send(&outbound, &smtp, &message()).await;
+            let outcome = send(&outbound, &smtp).await;
             assert_eq!(outcome, Outcome::delivered(250));
             let mail = server.next_mail();
             assert_mail(&mail);
@@ -163,7 +170,7 @@ fn a_server_without_starttls_gets_no_mail() {
         let server = MailServer::start(&keys, "none", None, &json!({}));
         for tls in [SmtpTls::Starttls, SmtpTls::Implicit] {
             // With `Implicit`, its greeting is not an answer of TLS.
-            let outcome = email::send(&outbound(&keys), &smtp(server.port, tls), &message()).await;
+            let outcome = send(&outbound(&keys), &smtp(server.port, tls)).await;
             assert_eq!((outcome.verdict, outcome.code), (Verdict::Retry, None), "{tls}");
         }
         assert_eq!(server.stop(), Vec::<Value>::new());
@@ -176,7 +183,6 @@ async fn cheat(answers: &[&str]) -> (Outcome, Vec<u8>) {
     let port = listener.local_addr().unwrap().port();
     let keys = MailKeys::new();
     let (outbound, smtp) = (outbound(&keys), smtp(port, SmtpTls::Starttls));
-    let message = message();
     let played = async {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut received = Vec::new();
@@ -190,7 +196,7 @@ async fn cheat(answers: &[&str]) -> (Outcome, Vec<u8>) {
         let _ = stream.read_to_end(&mut received).await;
         received
     };
-    tokio::join!(email::send(&outbound, &smtp, &message), played)
+    tokio::join!(send(&outbound, &smtp), played)
 }
 
 async fn read_line(stream: &mut TcpStream, received: &mut Vec<u8>) {
@@ -250,7 +256,7 @@ fn a_server_that_cannot_prove_its_name_gets_no_login() {
             let by_address = Smtp { host: "127.0.0.1".to_owned(), ..smtp(server.port, tls) };
             let (trusting, by_name) = (outbound(&keys), smtp(server.port, tls));
             for (outbound, smtp) in [(&stranger, &by_name), (&trusting, &by_address)] {
-                let outcome = email::send(outbound, smtp, &message()).await;
+                let outcome = send(outbound, smtp).await;
                 assert_eq!((outcome.verdict, outcome.code), (Verdict::Retry, None));
             }
             assert_eq!(server.stop(), Vec::<Value>::new());
@@ -268,7 +274,7 @@ fn e14_a_mail_server_is_connected_to_only_at_an_allowed_address() {
         for host in ["127.0.0.1", "127.0.0.2", "localhost", "::ffff:127.0.0.1", "0.0.0.0"] {
             for tls in [SmtpTls::Starttls, SmtpTls::Implicit] {
                 let smtp = Smtp { host: host.to_owned(), ..smtp(port, tls) };
-                let outcome = email::send(&closed, &smtp, &message()).await;
+                let outcome = send(&closed, &smtp).await;
                 let error = "the mail server has a forbidden address";
                 assert_eq!(outcome.error.as_deref(), Some(error), "{host}");
             }

@@ -3,6 +3,7 @@
 //! Invariants
 //! - only public addresses are connected to, and those in `webhooks.allowed_networks`; without TLS only the latter;
 //! - a name is resolved for each connection, and all of its addresses must be allowed;
+//! - each connection needs a slot of [`ReceiverConnections`], which limits their number;
 //! - no proxy of the environment is used.
 
 use std::fmt;
@@ -11,9 +12,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::connections::{ReceiverConnections, ReceiverStream, Slot};
 use crate::config::Config;
 use crate::error::Error;
 use crate::net::connect::{self, ConnectError, Protocol};
@@ -27,6 +28,7 @@ pub struct Outbound {
     resolver: Resolver,
     allowed_networks: Arc<[IpNet]>,
     tls: Arc<ClientConfig>,
+    connections: Arc<ReceiverConnections>,
 }
 
 impl fmt::Debug for Outbound {
@@ -39,7 +41,7 @@ impl fmt::Debug for Outbound {
 
 impl Outbound {
     /// Creates the connections' settings: the resolver, the networks that are allowed besides public addresses, and the
-    /// CAs that are trusted.
+    /// CAs that are trusted. Only file descriptors limit the number of connections.
     ///
     /// # Errors
     /// `Internal` if TLS cannot be set up.
@@ -49,7 +51,8 @@ impl Outbound {
         roots: impl Into<Arc<RootCertStore>>,
     ) -> Result<Self, Error> {
         let tls = client_tls(roots)?.with_no_client_auth();
-        Ok(Self { resolver, allowed_networks: allowed_networks.into(), tls: Arc::new(tls) })
+        let (tls, connections) = (Arc::new(tls), ReceiverConnections::new(usize::MAX));
+        Ok(Self { resolver, allowed_networks: allowed_networks.into(), tls, connections })
     }
 
     /// Creates the settings of a configuration. Names are resolved as those of gateways.
@@ -60,7 +63,16 @@ impl Outbound {
         let servers = &config.gateways.dns_servers;
         let resolver = Resolver::with_servers(servers).map_err(Error::internal)?;
         let roots = root_certificates(config.webhooks.ca_path.as_deref())?;
-        Self::new(resolver, &config.webhooks.allowed_networks, roots)
+        let connections_max = usize::try_from(config.webhooks.connections_max);
+        let connections = ReceiverConnections::new(connections_max.unwrap_or(usize::MAX));
+        let unlimited = Self::new(resolver, &config.webhooks.allowed_networks, roots)?;
+        Ok(Self { connections, ..unlimited })
+    }
+
+    /// Returns the open connections.
+    #[must_use]
+    pub fn connections(&self) -> &Arc<ReceiverConnections> {
+        &self.connections
     }
 
     /// Resolves a host and fails if it may not be connected to. A name that cannot be resolved now is accepted, since
@@ -73,19 +85,21 @@ impl Outbound {
         connect::check_host_within(&self.resolver, host, within, timeout).await
     }
 
-    /// Connects to an allowed address of a host. `secure` is whether TLS follows.
+    /// Connects to an allowed address of a host. `secure` is whether TLS follows. The slot is used until the connection
+    /// is closed.
     ///
     /// # Errors
     /// `Forbidden`, `Unresolved` or `Unconnected`.
     pub async fn connect(
         &self,
-        host: &str,
-        port: u16,
+        slot: &Arc<Slot>,
+        (host, port): (&str, u16),
         secure: bool,
         timeout: Duration,
-    ) -> Result<TcpStream, ConnectError> {
+    ) -> Result<ReceiverStream, ConnectError> {
         let within = (reach(secure), &*self.allowed_networks);
-        connect::connect_within(&self.resolver, (host, port), within, timeout).await
+        let connecting = connect::connect_within(&self.resolver, (host, port), within, timeout);
+        Ok(ReceiverStream::new(connecting.await?, slot))
     }
 
     /// Performs the TLS handshake on a connection of [`Self::connect`]. The certificate must be valid for `host`.
@@ -94,11 +108,11 @@ impl Outbound {
     /// `Tls`, `TlsTimeout` or `Protocol`.
     pub async fn handshake(
         &self,
-        stream: TcpStream,
+        stream: ReceiverStream,
         host: &str,
         protocol: Protocol,
         timeout: Duration,
-    ) -> Result<TlsStream<TcpStream>, ConnectError> {
+    ) -> Result<TlsStream<ReceiverStream>, ConnectError> {
         connect::tls_handshake(stream, host, &self.tls, protocol, timeout).await
     }
 }

@@ -145,6 +145,7 @@ const RESOURCE_EXTRAS: &[(&str, &str)] = &[
     ("sessions/live.rs", "sessions from which others are derived, checked in their transaction"),
     ("write_intents/messages.rs", "the translation for the services whose calls name writes"),
     ("webhooks/channels", "messages in the form of each channel, without a database"),
+    ("webhooks/connections", "the limit on all connections, and the share of each webhook"),
     ("webhooks/deliveries", "a table of its own: messages, their lists, and sending them again"),
     (
         "webhooks/delivery",

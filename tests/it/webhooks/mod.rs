@@ -11,6 +11,7 @@ pub(crate) mod plans;
 pub(crate) mod receiver;
 mod redelivery;
 mod secrets;
+mod shares;
 mod signatures;
 mod unreadable;
 

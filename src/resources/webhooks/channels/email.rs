@@ -5,6 +5,7 @@
 //! - e12: each attempt has the same Message-ID, from the id of the message, and the same bytes.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
@@ -16,6 +17,7 @@ use super::fields::{self, SENDER};
 use super::mail_server::{self, Mail};
 use super::{Message, Outcome, Rendered, Smtp, Verdict};
 use crate::characters::{CUT, excerpt};
+use crate::resources::webhooks::connections::Slot;
 use crate::resources::webhooks::outbound::Outbound;
 
 /// Maximum length of a subject, in characters.
@@ -33,11 +35,13 @@ pub fn body(message: &Message) -> Rendered {
     Rendered { content_type: "text/plain; charset=utf-8", bytes: text(message).into_bytes() }
 }
 
-/// Sends a message to all recipients through a mail server, within the caller's time limit. If the server refuses some
-/// of the recipients permanently, the others get the mail, and the outcome says how many do not.
+/// Sends a message to all recipients through a mail server, on a connection with this slot, within the caller's time
+/// limit. If the server refuses some of the recipients permanently, the others get the mail, and the outcome says how
+/// many do not.
 #[must_use]
 pub fn send<'a>(
     outbound: &'a Outbound,
+    slot: &'a Arc<Slot>,
     smtp: &'a Smtp,
     message: &'a Message,
 ) -> BoxFuture<'a, Outcome> {
@@ -46,7 +50,7 @@ pub fn send<'a>(
             let why = "an address of the webhook is malformed, or not ASCII";
             return Outcome::not_delivered(Verdict::Failed, None, why);
         };
-        match mail_server::deliver(outbound, smtp, &mail).await {
+        match mail_server::deliver(outbound, slot, smtp, &mail).await {
             Ok(outcome) | Err(outcome) => outcome,
         }
     })

@@ -11,6 +11,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,12 +22,12 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream};
 use lettre::transport::smtp::commands::{self, Data, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tracing::warn;
 
 use super::{Outcome, Smtp, SmtpTls, Verdict};
 use crate::net::connect::{ConnectError, Protocol};
+use crate::resources::webhooks::connections::{ReceiverStream, Slot};
 use crate::resources::webhooks::outbound::Outbound;
 
 /// Time for a connection, and for a TLS handshake.
@@ -55,11 +56,12 @@ pub(super) struct Mail {
 /// be accepted, and none may be refused temporarily.
 pub(super) async fn deliver(
     outbound: &Outbound,
+    slot: &Arc<Slot>,
     smtp: &Smtp,
     mail: &Mail,
 ) -> Result<Outcome, Outcome> {
     let hello = client_id(mail.from.domain());
-    let stream = Box::new(connect(outbound, smtp, &hello).await?);
+    let stream = Box::new(connect(outbound, slot, smtp, &hello).await?);
     let mut session = AsyncSmtpConnection::connect_with_transport(stream, &hello)
         .await
         .map_err(|error| refused("the connection", &error))?;
@@ -128,9 +130,14 @@ fn broken(what: &str) -> Outcome {
 }
 
 /// Connects to the mail server and switches to TLS.
-async fn connect(outbound: &Outbound, smtp: &Smtp, hello: &ClientId) -> Result<Session, Outcome> {
-    let (host, port) = (smtp.host.as_str(), smtp.port);
-    let connected = outbound.connect(host, port, true, STEP_TIME).await;
+async fn connect(
+    outbound: &Outbound,
+    slot: &Arc<Slot>,
+    smtp: &Smtp,
+    hello: &ClientId,
+) -> Result<Session, Outcome> {
+    let host = smtp.host.as_str();
+    let connected = outbound.connect(slot, (host, smtp.port), true, STEP_TIME).await;
     let tcp = connected.map_err(|error| not_connected(host, &error))?;
     let (tcp, greeting) = match smtp.tls {
         SmtpTls::Implicit => (tcp, None),
@@ -234,7 +241,7 @@ fn parse_line(line: &str) -> Option<(u16, bool, &str)> {
 #[derive(Debug)]
 struct Session {
     greeting: &'static [u8],
-    stream: TlsStream<TcpStream>,
+    stream: TlsStream<ReceiverStream>,
     left: usize,
 }
 

@@ -254,6 +254,12 @@ pub async fn webhooks_with_due(conn: &mut Conn, until: Timestamp) -> Result<Vec<
     })?)
 }
 
+/// Returns the number of active webhooks.
+pub async fn active_webhooks(conn: &mut Conn) -> Result<i64, Error> {
+    let active = webhooks::table.filter(webhooks::is_active.eq(true));
+    Ok(on_conn!(conn, |c| active.count().get_result(c).await)?)
+}
+
 /// Returns whether a webhook has at least `count` pending messages of events after a sequence; `None` counts all.
 pub async fn has_pending(
     conn: &mut Conn,

@@ -2,20 +2,24 @@
 //!
 //! Invariants
 //! - e11: what is being sent is only in memory. After a crash the rows are still pending, and are sent again;
-//! - e13: each webhook has its own task, connections and limits, so a slow receiver delays no other one;
+//! - e13: each webhook has its own task, connections and limits, and its own share of all connections, so a slow
+//!   receiver delays no other one;
 //! - results are written in batches, in a transaction that proves the lease, while other messages are sent. A task that
 //!   ends waits a moment for the messages in flight;
 //! - a webhook gets a task even if its receiver has failed for too long, so that the task disables it when the time has
 //!   passed, and not only at the next attempt;
 //! - at most `max_in_flight` messages are being sent, and `rate_per_second` are started, for each webhook.
 
+mod connection;
 mod post;
 mod queue;
+mod reading;
 pub mod recipient;
 mod results;
 pub mod schedule;
 mod sender;
 mod sign;
+mod turns;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -25,10 +29,14 @@ use serde_json::json;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use self::connection::Turn;
+use self::post::ATTEMPT_TIME;
 use self::recipient::{Attempt, Recipient};
 use self::schedule::{FAILING_MAX, FAILURES_MAX};
-use super::channels::{Message, Verdict, generic};
+use super::channels::{Message, Outcome, Verdict, generic};
+use super::connections::SlotHolder;
 use super::deliveries::store as deliveries;
+use super::outbound::Outbound;
 use super::subscriptions::TEST_EVENT;
 use super::{disabling, domain, fanout};
 use crate::clock::Timestamp;
@@ -44,6 +52,8 @@ const SOON: Duration = Duration::from_secs(2);
 const LINGER: Duration = Duration::from_mins(1);
 /// Text of the message that tests a webhook.
 const TEST_TEXT: &str = "This is a test of a webhook of Shoreguard.";
+/// Error of a test that has waited for as long as an attempt may take.
+const NO_CONNECTION: &str = "all connections for tests of webhooks were in use for 15 s";
 
 /// The tasks that send messages. Its keys are the ids of webhooks.
 pub const DELIVERY: Keyed = Keyed {
@@ -101,16 +111,19 @@ impl DeliveryState {
     }
 }
 
-/// Returns the webhooks that need a task.
+/// Returns the webhooks that need a task. Sets the number of those that share the connections, whether or not they have
+/// messages: a share must be free when the first message is due.
 async fn keys(ctx: &Ctx) -> Result<BTreeSet<String>, Error> {
-    let wanted = {
+    let (wanted, active) = {
         let mut conn = ctx.db().read().await?;
         let now = ctx.db().now(&mut conn).await?;
         let mut wanted = deliveries::webhooks_with_due(&mut conn, now.plus(SOON)).await?;
         let since = now.minus(FAILING_MAX);
         wanted.extend(disabling::store::failing(&mut conn, since, FAILURES_MAX).await?);
-        wanted
+        (wanted, deliveries::active_webhooks(&mut conn).await?)
     };
+    let active = usize::try_from(active).unwrap_or_default();
+    ctx.app().part::<Outbound>().connections().set_webhooks(active);
     Ok(ctx.app().part::<DeliveryState>().with_recent(wanted, Instant::now()))
 }
 
@@ -127,6 +140,9 @@ async fn now_and_ahead(ctx: &Ctx, conn: &mut Conn) -> Result<(Timestamp, i64), E
 /// `WEBHOOK_INACTIVE`, `WEBHOOK_UNREADABLE`.
 pub async fn test(ctx: &Ctx, id: WebhookId) -> Result<Attempt, Error> {
     ctx.set_audit_target(id.to_string());
+    // First, so that nothing that is read of the webhook changes while the test waits.
+    let connections = ctx.app().part::<Outbound>().connections();
+    let slot = ctx.app().clock.timeout(ATTEMPT_TIME, connections.acquire(SlotHolder::Tests)).await;
     let webhook = domain::find_active(ctx, id).await?;
     let recipient = Recipient::open(ctx.app(), &webhook)?;
     let (now, ahead_us) = {
@@ -145,7 +161,14 @@ pub async fn test(ctx: &Ctx, id: WebhookId) -> Result<Attempt, Error> {
     let payload = String::from_utf8_lossy(&generic::body(&message).bytes).into_owned();
     // Access may have changed while the webhook was read.
     ctx.recheck()?;
-    let attempt = recipient.attempt(&message.id, payload, ahead_us).await;
+    let attempt = match slot {
+        Some(slot) => recipient.attempt(Turn::new(slot), &message.id, payload, ahead_us).await,
+        None => Attempt {
+            started_at: now,
+            took: ATTEMPT_TIME,
+            outcome: Outcome::not_delivered(Verdict::Retry, None, NO_CONNECTION),
+        },
+    };
     ctx.add_audit_detail("delivered", attempt.outcome.verdict == Verdict::Delivered);
     ctx.add_audit_detail("response_code", attempt.outcome.code);
     Ok(attempt)

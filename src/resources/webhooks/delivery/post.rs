@@ -5,8 +5,11 @@
 //!   to a forbidden address loses its connections by then;
 //! - a redirect is a failure: its target was chosen by the receiver, not by an admin;
 //! - of a response, at most 4 KiB are read, and 1 KiB is kept;
+//! - a message is sent with a slot, which its connection keeps until it is closed. A kept connection is closed if
+//!   another webhook waits for its slot;
 //! - errors and snippets contain no address and, for channels whose URL is a secret, no part of its path.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,20 +17,17 @@ use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
-use tokio_util::task::AbortOnDropHandle;
 
+use super::connection::{Connection, ERROR_CHARS_MAX, Turn};
 use super::schedule;
 use crate::characters::excerpt;
 use crate::clock::Timestamp;
 use crate::error::{Error, error_chain};
 use crate::net::connect::{ConnectError, Protocol};
-use crate::net::spawn_owned;
 use crate::resources::webhooks::channels::{Outcome, Rendered, Verdict};
+use crate::resources::webhooks::connections::Slot;
 use crate::resources::webhooks::input::ReceiverUrl;
 use crate::resources::webhooks::outbound::Outbound;
 use crate::secret::begun_at_end;
@@ -44,12 +44,6 @@ const AGE_MAX: Duration = Duration::from_mins(1);
 const READ_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of the body that are kept.
 const SNIPPET_BYTES_MAX: usize = 1024;
-/// Maximum size of the head of a response, in bytes.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Maximum number of headers of a response.
-const HEADERS_MAX: usize = 100;
-/// Maximum length of the cause of a failure, in characters.
-const ERROR_CHARS_MAX: usize = 300;
 /// Minimum length of a part of a secret URL that is masked: shorter ones are words of any text.
 const MASKED_BYTES_MIN: usize = 6;
 
@@ -62,15 +56,6 @@ pub(super) struct Receiver {
     /// Whether the URL is a secret.
     secret_url: bool,
     kept: Mutex<Vec<Connection>>,
-}
-
-/// A connection without a message.
-struct Connection {
-    sender: SendRequest<Full<Bytes>>,
-    opened_at: Instant,
-    idle_since: Instant,
-    /// Closes the connection when it is dropped.
-    _driver: AbortOnDropHandle<()>,
 }
 
 /// A response as far as it was read.
@@ -99,24 +84,25 @@ impl Receiver {
     /// Sends a message. The caller limits the time.
     pub(super) async fn post(
         &self,
+        Turn { slot, kept }: Turn,
         headers: &HeaderMap,
         rendered: Rendered,
         now: Timestamp,
     ) -> Outcome {
         let (content_type, body) = (rendered.content_type, Bytes::from(rendered.bytes));
         let request = || self.request(headers, content_type, body.clone());
-        if let Some(kept) = self.take_kept().await {
-            // A receiver can close a kept connection at any time. Then the message is sent on a new one; if the
-            // receiver has read it nevertheless, it recognizes it by its id.
-            if let Ok(answer) = self.exchange(kept, request(), now).await {
-                return self.outcome(answer);
-            }
+        // A receiver can close a kept connection at any time. Then the message is sent on a new one; if the receiver
+        // has read it nevertheless, it recognizes it by its id.
+        if let Some(kept) = kept
+            && let Ok(answer) = self.exchange(kept, &slot, request(), now).await
+        {
+            return self.outcome(answer);
         }
-        let connection = match self.open().await {
+        let connection = match self.open(&slot).await {
             Ok(connection) => connection,
             Err(why) => return Outcome::not_delivered(Verdict::Retry, None, why),
         };
-        match self.exchange(connection, request(), now).await {
+        match self.exchange(connection, &slot, request(), now).await {
             Ok(answer) => self.outcome(answer),
             Err(error) => {
                 let why = format!("the connection broke off: {}", error_chain(&error));
@@ -125,42 +111,49 @@ impl Receiver {
         }
     }
 
-    /// Returns a kept connection that can be used. Closes those that were kept for too long.
-    async fn take_kept(&self) -> Option<Connection> {
-        loop {
-            let mut kept = {
-                let now = Instant::now();
-                let mut all = self.kept.lock();
-                all.retain(|one| now - one.idle_since < IDLE_MAX && now - one.opened_at < AGE_MAX);
-                all.pop()?
-            };
-            if !kept.sender.is_closed() && kept.sender.ready().await.is_ok() {
-                return Some(kept);
+    /// Returns a turn with a kept connection that can be used. Closes those that were kept for too long.
+    pub(super) fn take_kept(&self) -> Option<Turn> {
+        let now = Instant::now();
+        let mut all = self.kept.lock();
+        all.retain(|one| now - one.idle_since < IDLE_MAX && now - one.opened_at < AGE_MAX);
+        while let Some(kept) = all.pop() {
+            if let Some(turn) = kept.take_turn() {
+                return Some(turn);
             }
         }
+        None
     }
 
-    async fn open(&self) -> Result<Connection, String> {
+    async fn open(&self, slot: &Arc<Slot>) -> Result<Connection, String> {
         let ReceiverUrl { secure, host, port, .. } = &self.url;
-        let stream = self.outbound.connect(host, *port, *secure, ATTEMPT_TIME).await;
+        let stream = self.outbound.connect(slot, (host, *port), *secure, ATTEMPT_TIME).await;
         let stream = stream.map_err(|error| connect_failure(&error))?;
         if !secure {
-            return start(stream).await;
+            return Connection::start(stream, slot).await;
         }
         let tls = self.outbound.handshake(stream, host, Protocol::Http1, ATTEMPT_TIME).await;
-        start(tls.map_err(|error| connect_failure(&error))?).await
+        Connection::start(tls.map_err(|error| connect_failure(&error))?, slot).await
     }
 
     async fn exchange(
         &self,
         mut connection: Connection,
+        slot: &Slot,
         request: Request<Full<Bytes>>,
         now: Timestamp,
     ) -> Result<Answer, hyper::Error> {
-        let response = connection.sender.send_request(request).await?;
+        let response = match connection.send(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                // The next connection of the turn has the same slot.
+                connection.close().await;
+                return Err(error);
+            }
+        };
         let answer = read(response, now).await;
         if answer.whole {
             connection.idle_since = Instant::now();
+            slot.mark_idle();
             self.kept.lock().push(connection);
         }
         Ok(answer)
@@ -228,24 +221,6 @@ fn snippet(body: &[u8], secret_path: Option<&str>) -> String {
     excerpt(&text, SNIPPET_BYTES_MAX)
 }
 
-async fn start(
-    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-) -> Result<Connection, String> {
-    let (sender, connection) = http1::Builder::new()
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .handshake(TokioIo::new(io))
-        .await
-        .map_err(|error| excerpt(&error_chain(&error), ERROR_CHARS_MAX))?;
-    let driver = spawn_owned(async move {
-        // The exchange on the connection reports the error.
-        let _ = connection.await;
-    });
-    let now = Instant::now();
-    let driver = AbortOnDropHandle::new(driver);
-    Ok(Connection { sender, opened_at: now, idle_since: now, _driver: driver })
-}
-
 /// Reads the beginning of a response.
 async fn read(response: Response<Incoming>, now: Timestamp) -> Answer {
     let (head, mut body) = response.into_parts();
@@ -307,25 +282,53 @@ fn connect_failure(error: &ConnectError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, DuplexStream};
+
     use super::*;
+    use crate::db::types::WebhookId;
     use crate::net::names::Resolver;
     use crate::net::roots::system_roots;
+    use crate::resources::webhooks::connections::SlotHolder;
+
+    /// Returns a receiver with one kept connection for each of these idle times, with their slots and other ends.
+    async fn keep(idle: &[Duration]) -> (Receiver, Vec<Arc<Slot>>, Vec<DuplexStream>) {
+        let outbound = Outbound::new(Resolver::system(), &[], system_roots()).unwrap();
+        let (connections, holder) = (Arc::clone(outbound.connections()), SlotHolder::Tests);
+        let url = ReceiverUrl::parse("url", "http://127.0.0.1:9/").unwrap();
+        let receiver = Receiver::new(outbound, url, false).unwrap();
+        let (mut slots, mut servers) = (Vec::new(), Vec::new());
+        for idle in idle {
+            let (client, server) = tokio::io::duplex(1_024);
+            servers.push(server);
+            let slot = connections.acquire(holder).await;
+            let mut connection = Connection::start(client, &slot).await.unwrap();
+            connection.idle_since = Instant::now().checked_sub(*idle).unwrap();
+            slot.mark_idle();
+            slots.push(slot);
+            receiver.kept.lock().push(connection);
+        }
+        (receiver, slots, servers)
+    }
 
     #[tokio::test]
     async fn connections_that_were_idle_for_too_long_are_closed_when_another_one_is_used() {
-        let outbound = Outbound::new(Resolver::system(), &[], system_roots()).unwrap();
-        let url = ReceiverUrl::parse("url", "http://127.0.0.1:9/").unwrap();
-        let receiver = Receiver::new(outbound, url, false).unwrap();
-        let mut servers = Vec::new();
-        for idle in [IDLE_MAX, Duration::ZERO] {
-            let (client, server) = tokio::io::duplex(1_024);
-            servers.push(server);
-            let mut connection = start(client).await.unwrap();
-            connection.idle_since = Instant::now().checked_sub(idle).unwrap();
-            receiver.kept.lock().push(connection);
-        }
-        assert!(receiver.take_kept().await.is_some());
+        let (receiver, _slots, _servers) = keep(&[IDLE_MAX, Duration::ZERO]).await;
+        assert!(receiver.take_kept().is_some());
         assert!(receiver.kept.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn e13_a_kept_connection_is_closed_if_another_webhook_waits_for_its_slot() {
+        let (receiver, slots, mut servers) = keep(&[Duration::ZERO]).await;
+        let connections = receiver.outbound.connections();
+        assert_eq!(connections.lower_limit(1), 1);
+        let waiting = connections.request(SlotHolder::Webhook(WebhookId(2))).unwrap_err();
+        let mut read = Vec::new();
+        servers[0].read_to_end(&mut read).await.unwrap();
+        assert!(receiver.take_kept().is_none(), "it is closed");
+        // A socket would have held the slot; this connection has none.
+        drop(slots);
+        waiting.granted().await;
     }
 
     #[test]

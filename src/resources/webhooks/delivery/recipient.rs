@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::connection::Turn;
 use super::post::{ATTEMPT_TIME, Receiver};
 use super::sign;
 use crate::app::App;
@@ -93,10 +94,19 @@ impl Recipient {
         })
     }
 
+    /// Returns a turn with a kept connection. `None` if there is no such connection: a new one requires a slot.
+    pub(super) fn take_kept(&self) -> Option<Turn> {
+        match &self.route {
+            Route::Http { receiver, .. } => receiver.take_kept(),
+            Route::Email(_) => None,
+        }
+    }
+
     /// Sends a message once. `payload` is its stored form. `ahead_us` is by how much the database's clock is ahead of
     /// this replica's: receivers refuse messages whose time is wrong, and secrets expire by the database's clock.
-    pub(in crate::resources::webhooks) async fn attempt(
+    pub(super) async fn attempt(
         &self,
+        turn: Turn,
         id: &str,
         payload: String,
         ahead_us: i64,
@@ -104,7 +114,7 @@ impl Recipient {
         let now = self.app.clock.now().unix_micros();
         let started_at = Timestamp::from_unix_micros(now.saturating_add(ahead_us));
         let begun = Instant::now();
-        let sending = Box::pin(self.send(id, payload, started_at));
+        let sending = Box::pin(self.send(turn, id, payload, started_at));
         let sent = self.app.clock.timeout(ATTEMPT_TIME, sending).await;
         let outcome = match sent {
             Some(Ok(outcome)) => outcome,
@@ -120,17 +130,23 @@ impl Recipient {
         Attempt { started_at, took: begun.elapsed(), outcome }
     }
 
-    async fn send(&self, id: &str, payload: String, now: Timestamp) -> Result<Outcome, Error> {
+    async fn send(
+        &self,
+        turn: Turn,
+        id: &str,
+        payload: String,
+        now: Timestamp,
+    ) -> Result<Outcome, Error> {
         match &self.route {
             Route::Email(smtp) => {
                 let message = generic::parse(id.to_owned(), &payload)?;
-                Ok(email::send(self.app.part::<Outbound>(), smtp, &message).await)
+                Ok(email::send(self.app.part::<Outbound>(), &turn.slot, smtp, &message).await)
             }
             Route::Http { channel, receiver, secrets } => {
                 let rendered = render(*channel, id, payload)?;
                 let secrets = secrets.live(now);
                 let headers = sign::headers(&secrets, id, now.unix_seconds(), &rendered.bytes)?;
-                Ok(receiver.post(&headers, rendered, now).await)
+                Ok(receiver.post(turn, &headers, rendered, now).await)
             }
         }
     }

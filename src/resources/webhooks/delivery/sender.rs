@@ -4,6 +4,7 @@
 //! Invariants
 //! - a message is sent once at a time: it is held from its read until its result is written, and a read skips the
 //!   messages that are held when it begins;
+//! - a message leaves the queue when it has a turn (`turns`), so that waiting for a connection is no failed attempt;
 //! - one read and one write are in progress at most, so that results are written in the order in which attempts ended;
 //! - the messages that were sent and whose results are not stored are bounded: while the database fails, no more are
 //!   sent (`queue::may_start`). Their results are kept until the database accepts them, and written before the task ends.
@@ -22,18 +23,19 @@ use tracing::{debug, warn};
 
 use super::DeliveryState;
 use super::queue::{QUEUE_BYTES_MAX, RESULTS_MAX, Waiting, bytes_of, may_start, size_of, within};
+use super::reading::{Read, read};
 use super::recipient::Recipient;
 use super::results::{self, Consequence, Ended, may_pass};
 use super::schedule::{FAILED_TOO_LONG, has_failed_too_long};
-use crate::clock::Timestamp;
+use super::turns::Turns;
 use crate::ctx::Ctx;
 use crate::db::leases::Lease;
 use crate::db::types::{WebhookDeliveryId, WebhookId};
 use crate::error::{Error, ResourceKind};
 use crate::net::spawn_owned;
-use crate::resources::webhooks::deliveries::store as deliveries;
+use crate::resources::webhooks::connections::SlotHolder;
 use crate::resources::webhooks::disabling::{self, Condition};
-use crate::resources::webhooks::store::{self, Webhook};
+use crate::resources::webhooks::outbound::Outbound;
 use crate::workers::keyed::KeyedTask;
 
 /// Due messages that are read at once.
@@ -55,25 +57,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Results, and the outcome of their write.
 type WriteDone = (Vec<Ended>, Result<Consequence, Error>);
 
-/// Result of reading a webhook.
-struct Read {
-    /// The row; `None` if it was deleted.
-    webhook: Option<Webhook>,
-    rows: Vec<Waiting>,
-    /// The database's time.
-    now: Timestamp,
-    /// By how much the database's clock is ahead of this replica's, in microseconds.
-    ahead_us: i64,
-    /// Maximum number of rows; 0 if only the webhook was read.
-    limit: usize,
-}
-
 struct Sender {
     ctx: Ctx,
     lease: Arc<Lease>,
     cancel: CancellationToken,
     id: WebhookId,
     recipient: Option<Arc<Recipient>>,
+    turns: Turns,
     /// As in [`Read`].
     ahead_us: i64,
     queue: VecDeque<Waiting>,
@@ -108,14 +98,17 @@ enum Wake {
 
 /// Sends the messages of a webhook until it is deleted or inactive, or the task is canceled.
 pub(super) async fn run(task: KeyedTask) {
-    let Ok(id) = task.key.parse() else { return };
+    let Ok(id) = task.key.parse().map(WebhookId) else { return };
     let now = Instant::now();
+    let connections = task.ctx.app().part::<Outbound>().connections();
+    let turns = Turns::new(connections, SlotHolder::Webhook(id));
     let mut sender = Sender {
         ctx: task.ctx,
         lease: task.lease,
         cancel: task.cancel,
-        id: WebhookId(id),
+        id,
         recipient: None,
+        turns,
         ahead_us: 0,
         queue: VecDeque::new(),
         in_flight: FuturesUnordered::new(),
@@ -166,6 +159,7 @@ impl Sender {
             self.start();
             self.begin_write();
             let can_write = self.writing.is_none() && !self.results.is_empty();
+            let can_start = self.can_start() && !self.turns.is_waiting();
             let can_look = self.reading.is_none();
             let look_in = self.look_at.saturating_sub(app.clock.since_boot());
             let wake = tokio::select! {
@@ -177,7 +171,8 @@ impl Sender {
                     Wake::Ended(Box::new(ended))
                 }
                 () = tokio::time::sleep_until(self.write_at), if can_write => Wake::Time,
-                () = tokio::time::sleep_until(self.start_at), if self.can_start() => Wake::Time,
+                () = tokio::time::sleep_until(self.start_at), if can_start => Wake::Time,
+                () = self.turns.granted() => Wake::Time,
                 // Cannot fail: the sender lives as long as its receivers.
                 _ = queued.changed() => Wake::Queued,
                 () = app.clock.sleep(look_in), if can_look => Wake::Time,
@@ -276,29 +271,30 @@ impl Sender {
         self.queue.extend(kept);
     }
 
-    /// Whether a message waits only for its turn by `rate_per_second`.
+    /// Whether a message waits only for `rate_per_second` and its turn.
     fn can_start(&self) -> bool {
         let most = self.recipient.as_ref().map_or(0, |recipient| recipient.max_in_flight);
-        self.in_flight.len() < most && may_start(self.queue.len(), self.held.len())
+        self.in_flight.len() < most.min(self.turns.share())
+            && may_start(self.queue.len(), self.held.len())
     }
 
     /// Starts as many messages as the limits allow.
     fn start(&mut self) {
         while self.can_start() && self.start_at <= Instant::now() {
-            let (Some(recipient), Some((delivery, payload))) =
-                (self.recipient.clone(), self.queue.pop_front())
-            else {
-                return;
-            };
+            let Some(recipient) = self.recipient.clone() else { return };
+            let Some(turn) = self.turns.take(&recipient) else { return };
+            let Some((delivery, payload)) = self.queue.pop_front() else { return };
             if let Some(rate) = recipient.rate_per_second {
                 self.start_at = Instant::now() + Duration::from_secs(1) / rate.unsigned_abs();
             }
             let ahead_us = self.ahead_us;
             self.in_flight.push(Box::pin(async move {
-                let attempt = recipient.attempt(&delivery.message_id, payload, ahead_us).await;
+                let id = &delivery.message_id;
+                let attempt = recipient.attempt(turn, id, payload, ahead_us).await;
                 Ended { delivery, attempt, version: recipient.version, may_be_counted: false }
             }));
         }
+        self.turns.give_up();
     }
 
     fn add_result(&mut self, ended: Ended) {
@@ -371,6 +367,7 @@ impl Sender {
 
     /// Waits a moment for the messages in flight, and writes the results that are left.
     async fn finish(&mut self) -> Result<(), Error> {
+        self.turns.give_up();
         let until = Instant::now() + LAST_WAIT;
         while let Ok(Some(ended)) = timeout_at(until, self.in_flight.next()).await {
             self.add_result(ended);
@@ -387,18 +384,4 @@ impl Sender {
             }
         }
     }
-}
-
-/// Reads the present state of a webhook, and its due messages that are not held.
-async fn read(ctx: &Ctx, id: WebhookId, held: &[i64], limit: usize) -> Result<Read, Error> {
-    let mut conn = ctx.db().read().await?;
-    let (now, ahead_us) = super::now_and_ahead(ctx, &mut conn).await?;
-    let webhook = store::by_id(&mut conn, id).await?;
-    let rows = if limit == 0 {
-        Vec::new()
-    } else {
-        let most = i64::try_from(limit).unwrap_or(i64::MAX);
-        deliveries::due(&mut conn, id, now, held, most).await?
-    };
-    Ok(Read { webhook, rows, now, ahead_us, limit })
 }
