@@ -124,7 +124,8 @@ impl Instead {
                  `shoreguard admin unlock`"
             }
             Self::RotateKey => {
-                "the maker of this service principal is not known: rotate its key, or call as a user"
+                "it is not known who holds the key of this service principal: rotate it, use its newest key, or call \
+                 as a user"
             }
             Self::DeleteGlobalPolicy => "delete the policy of the gateway for all sandboxes",
         }

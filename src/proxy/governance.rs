@@ -95,8 +95,8 @@ pub(super) async fn run(
         call::close_audit_entry_with_code(&main, &noted, refused, code).await;
         response
     });
-    // Hooks and the write of an approved change can take long. The task continues for a caller that loses its access,
-    // as for one that hangs up, and records the outcome.
+    // Hooks and the write of an approved change can take long. The task continues for callers that lose their access or
+    // hang up, and records the outcome.
     admitted.watch.register(false);
     let response = admitted.watch.within(task).await?.map_err(Error::internal)??;
     if let (true, Some(message)) = (admitted.reports_sandbox_ids(), &response.message) {

@@ -1,6 +1,6 @@
 //! Addresses of a gateway and its identity provider: endpoints, schemes, token URLs.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::error::Error;
 use crate::net::loopback::is_loopback_host;
@@ -20,7 +20,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Parses `host:port`, with an IPv6 address in brackets. No scheme, path or user is allowed.
+    /// Parses `host:port`, with an IPv6 address in brackets. No scheme, path or user is allowed. An address has one
+    /// form, so that a gateway with a rule gets no second name by another spelling of its address (T01).
     pub fn parse(field: &str, text: &str) -> Result<Self, Error> {
         let bad = || Error::invalid(field, "must be `host:port`, an IPv6 address in brackets");
         if text.len() > ENDPOINT_CHARACTERS_MAX {
@@ -37,8 +38,15 @@ impl Endpoint {
         let port =
             port.ok_or_else(|| Error::invalid(field, "must have a port between 1 and 65535"))?;
         let host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            Some(inner) => inner.parse::<Ipv6Addr>().map_err(|_| bad())?.to_string(),
-            None if is_host(host) => host.to_ascii_lowercase(),
+            Some(inner) => {
+                let address = inner.parse::<Ipv6Addr>().map_err(|_| bad())?;
+                IpAddr::V6(address).to_canonical().to_string()
+            }
+            None if is_host(host) => one_form(host).ok_or_else(|| {
+                let why =
+                    "must have a name as its host, or an IPv4 address of four decimal numbers";
+                Error::invalid(field, why)
+            })?,
             None => return Err(bad()),
         };
         Ok(Self { host, port })
@@ -69,6 +77,22 @@ fn is_host(host: &str) -> bool {
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     host.len() <= 253 && host.strip_suffix('.').unwrap_or(host).split('.').all(label)
+}
+
+/// Returns a name in lower case, or an IPv4 address. Returns `None` for a number that is no such address: systems read
+/// `127.1`, `2130706433` and `0x7f000001` as addresses.
+fn one_form(host: &str) -> Option<String> {
+    let host = host.to_ascii_lowercase();
+    let name = host.strip_suffix('.').unwrap_or(&host);
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let is_number = match last.strip_prefix("0x") {
+        Some(digits) => digits.bytes().all(|b| b.is_ascii_hexdigit()),
+        None => last.bytes().all(|b| b.is_ascii_digit()),
+    };
+    if is_number {
+        return name.parse::<Ipv4Addr>().ok().map(|address| address.to_string());
+    }
+    Some(host)
 }
 
 /// Maximum length of a token URL, in characters.
@@ -173,6 +197,32 @@ mod tests {
             &format!("{}:443", "a".repeat(64)),
         ] {
             assert!(display(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn t01_an_address_has_one_form() {
+        let display = |text: &str| Endpoint::parse("endpoint", text).map(|e| e.display());
+        for same in ["127.0.0.1:80", "127.0.0.1.:80", "[::ffff:127.0.0.1]:80", "[::ffff:7f00:1]:80"]
+        {
+            assert_eq!(display(same).unwrap(), "127.0.0.1:80", "{same}");
+        }
+        assert_eq!(display("[0:0::1]:80").unwrap(), "[::1]:80");
+        for name in ["1a.example:80", "0xg:80", "7f-1:80", "1.example.:80"] {
+            assert_eq!(display(name).unwrap(), name);
+        }
+        for number in [
+            "127.1:80",
+            "127.1.:80",
+            "2130706433:80",
+            "0x7f000001:80",
+            "0X7F.0x1:80",
+            "127.0.0.01:80",
+            "127.0.0.1.1:80",
+            "127.0.0.256:80",
+            "host.0x:80",
+        ] {
+            assert!(display(number).is_err(), "{number}");
         }
     }
 

@@ -215,6 +215,14 @@ impl Snapshot {
         self.read().is_live(caller, self.clock.now())
     }
 
+    /// Returns whether it is known who holds the key of a caller. Of a service principal, the last rotator holds the
+    /// newest key, and the maker the first one. Who holds another one, which can be valid during an overlap, is not
+    /// stored. Always true for a user.
+    #[must_use]
+    pub fn is_key_holder_known(&self, caller: &Caller) -> bool {
+        self.read().is_key_holder_known(caller)
+    }
+
     /// Returns whether work that a credential started can continue, regardless of the planned expiry of the credential.
     #[must_use]
     pub fn can_continue(&self, credential: &WorkCredential) -> bool {

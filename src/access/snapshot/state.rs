@@ -13,6 +13,9 @@ use crate::db::types::{GatewayId, GroupId, ServicePrincipalId, SessionId, UserId
 use crate::labels::{Labels, UNLABELLED};
 use crate::role::Role;
 
+/// Version of the key that a service principal is created with.
+const FIRST_KEY_VERSION: i64 = 1;
+
 /// A service principal and its name as a caller, which is built once instead of on each call.
 #[derive(Debug)]
 pub(super) struct ServicePrincipalEntry {
@@ -228,6 +231,16 @@ impl State {
         let PrincipalId::ServicePrincipal(id) = caller.principal else { return false };
         self.service_principals.get(&id).is_some_and(|ServicePrincipalEntry { facts, .. }| {
             caller.version == facts.key_version - 1 && facts.previous_key_end(now).is_some()
+        })
+    }
+
+    /// Returns whether it is known who holds the key that a caller has used, or that its credential was created from.
+    pub(super) fn is_key_holder_known(&self, caller: &Caller) -> bool {
+        let PrincipalId::ServicePrincipal(id) = caller.principal else { return true };
+        self.service_principals.get(&id).is_some_and(|ServicePrincipalEntry { facts, .. }| {
+            let is_of_maker = caller.version == FIRST_KEY_VERSION
+                && matches!(facts.maker, Some(PrincipalId::User(_)));
+            caller.version == facts.key_version || is_of_maker
         })
     }
 

@@ -31,7 +31,7 @@ pub(in crate::openshell) fn decode_providers(answer: &[u8]) -> Option<Page<Provi
         let meta = provider.metadata?;
         let SandboxName { workspace, name } = parse_name(&meta.workspace, &meta.name)?;
         let (profile, profile_workspace) = (provider.r#type, provider.profile_workspace);
-        Some(ProviderProfile { workspace, name, profile, profile_workspace })
+        Some(ProviderProfile { workspace, name, id: meta.id, profile, profile_workspace })
     });
     Some((profiles.collect::<Option<_>>()?, next))
 }
@@ -46,7 +46,7 @@ pub(in crate::openshell) fn decode_attached_providers(
         let meta = found.metadata?;
         let sandbox = parse_name(&meta.workspace, &meta.name)?;
         let providers = found.spec.unwrap_or_default().providers;
-        Some(AttachedProviders { sandbox, providers })
+        Some(AttachedProviders { sandbox, id: meta.id, providers })
     });
     Some((rows.collect::<Option<_>>()?, next))
 }

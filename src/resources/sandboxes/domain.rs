@@ -170,26 +170,45 @@ pub async fn delete(
         let mut conn = ctx.db().read().await?;
         return cleanup::count_dependents(&mut conn, gateway, place).await;
     }
+    let before = stored_before(ctx, place).await?;
     let passed = gate::pass(ctx, &reached, &call).await?;
     let deleted = reached.delete_sandbox(place, passed.until).await;
     gate::finish(ctx, passed).await;
     if !deleted? {
         return Err(Error::not_found(ResourceKind::Sandbox, &place.name));
     }
-    record_deletion(ctx, place).await
+    record_deletion(ctx, place, before.as_ref()).await
+}
+
+/// Returns what is stored about a sandbox before its deletion is sent, for [`record_deletion`].
+pub(super) async fn stored_before(
+    ctx: &Ctx,
+    place: &SandboxName,
+) -> Result<Option<SandboxMeta>, Error> {
+    let gateway = &ctx.required_gateway()?.name;
+    store::get(&mut ctx.db().read().await?, gateway, place).await
 }
 
 /// Records that the caller has deleted a sandbox, directly or through the proxy, and deletes what is stored under its
-/// name.
-pub async fn record_deletion(ctx: &Ctx, place: &SandboxName) -> Result<SandboxDependents, Error> {
+/// name. If the next sandbox of that name was recorded meanwhile, what is stored is kept: without its owner, its owner
+/// could approve changes of it (T12).
+pub async fn record_deletion(
+    ctx: &Ctx,
+    place: &SandboxName,
+    before: Option<&SandboxMeta>,
+) -> Result<SandboxDependents, Error> {
     let GatewayRef { id, name: gateway } = ctx.required_gateway()?;
     let gone = ctx
         .record_change(async |tx| {
-            let why = "the sandbox was deleted";
-            approvals::withdraw_all(ctx, tx, *id, Some(place), why).await?;
-            let gone =
-                cleanup::delete_dependents(tx, gateway, place, DeleteScope::All, DeleteScope::All)
-                    .await?;
+            let now = store::get(tx, gateway, place).await?;
+            let gone = if is_of_next(before, now.as_ref()) {
+                SandboxDependents::default()
+            } else {
+                let why = "the sandbox was deleted";
+                approvals::withdraw_all(ctx, tx, *id, Some(place), why).await?;
+                let all = DeleteScope::All;
+                cleanup::delete_dependents(tx, gateway, place, all, all).await?
+            };
             let payload = event_payload(place, json!({ "removed": gone.to_json() }));
             tx.emit(ctx.new_event(event_types::SANDBOX_DELETED, payload)).await?;
             Ok(gone)
@@ -197,6 +216,12 @@ pub async fn record_deletion(ctx: &Ctx, place: &SandboxName) -> Result<SandboxDe
         .await?;
     ctx.add_audit_detail("removed", gone.to_json());
     Ok(gone)
+}
+
+/// Returns whether a row is that of a sandbox that was recorded after `before` was read.
+fn is_of_next(before: Option<&SandboxMeta>, now: Option<&SandboxMeta>) -> bool {
+    let row = |meta: &SandboxMeta| (meta.id, meta.sandbox_id.clone());
+    now.is_some() && now.map(row) != before.map(row)
 }
 
 /// Records that a creation was undone. Deletes the metadata of the sandbox; hooks and an SBOM that were written for the

@@ -125,11 +125,12 @@ pub(crate) async fn delete(ctx: Ctx, call: ForwardedCall) -> Result<ForwardedRes
     ctx.recheck()?;
     let workspace = input::workspace(&call.workspace)?;
     let place = SandboxName { workspace, name: call.sandbox.clone() };
+    let before = domain::stored_before(&ctx, &place).await?;
     let passed = gate::pass(&ctx, &gateway, &call.gate).await?;
     let sent = forward_delete(&ctx, &gateway, &call, &passed).await;
     gate::finish(&ctx, passed).await;
     let (response, deleted) = sent?;
-    if deleted && let Err(error) = domain::record_deletion(&ctx, &place).await {
+    if deleted && let Err(error) = domain::record_deletion(&ctx, &place, before.as_ref()).await {
         // The gateway has deleted the sandbox, so the caller gets its response. The sweep deletes what is stored here.
         warn!(gateway = %gateway.name(), error = &error as &dyn std::error::Error, "not noted yet");
     }

@@ -239,6 +239,10 @@ pub fn overlap(field: &str, given: Duration) -> Result<Duration, Error> {
 
 /// Replaces the key. The previous key stays valid for `overlap`; every older one is invalid before the response is
 /// sent.
+///
+/// The people behind a service principal are its maker and its last rotator. If the former rotator does not remain one
+/// of them, the votes of the service principal in open reviews are withdrawn: the former rotator may have cast them, and
+/// would count beside them (T12).
 pub async fn rotate(
     ctx: &Ctx,
     name: &str,
@@ -255,22 +259,40 @@ pub async fn rotate(
         previous_ends_at: (!overlap.is_zero()).then(|| now.plus(overlap)),
         rotated_by: ctx.principal(),
     };
-    let rotated = ctx
+    let (rotated, withdrawn) = ctx
         .transaction(async |tx| {
             effect::lock_as_global_admin(ctx, tx).await?;
             let found = find_for_change(ctx, tx, name, given_etag).await?;
+            let holders = store::key_holders(tx, found.id).await?;
             if !store::set_key(tx, found.id, found.version, &new).await? {
                 return Err(Error::conflict(ResourceKind::ServicePrincipal, name));
             }
+            let withdrawn = if forgets_rotator(holders, new.rotated_by) {
+                let cleared_at = ctx.db().now(tx).await?;
+                store::clear_votes(tx, found.id, cleared_at).await?
+            } else {
+                0
+            };
             let payload = json!({ "service_principal": found.name });
             tx.emit(ctx.new_event(event_types::SERVICE_PRINCIPAL_ROTATED, payload)).await?;
             let missing = || Error::not_found(ResourceKind::ServicePrincipal, name);
             let rotated = store::by_name(tx, name).await?.ok_or_else(missing)?;
             tx.log_access_change(AccessSubject::ServicePrincipal(found.id)).await?;
-            Ok(rotated)
+            Ok((rotated, withdrawn))
         })
         .await?;
+    if withdrawn > 0 {
+        ctx.add_audit_detail("votes_withdrawn", withdrawn);
+    }
     Ok((rotated, key.key))
+}
+
+/// Returns whether the former rotator of a key is neither the maker nor the next rotator.
+fn forgets_rotator(
+    (rotated_by, maker): (Option<PrincipalId>, Option<PrincipalId>),
+    next: Option<PrincipalId>,
+) -> bool {
+    rotated_by.is_some() && rotated_by != maker && rotated_by != next
 }
 
 /// Makes a user the maker of a service principal whose maker is not known: commands on the host create such service

@@ -7,7 +7,7 @@ use super::domain::ServicePrincipal;
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
 use crate::db::cached::cached;
-use crate::db::schema::service_principals;
+use crate::db::schema::{approval_decisions, service_principals};
 use crate::db::types::{ServicePrincipalId, UserId};
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
@@ -193,6 +193,37 @@ pub async fn set_key(
         on_conn!(conn, |c| cached(diesel::update(row).set(set)).execute(c).await)?
     };
     Ok(changed == 1)
+}
+
+/// Returns the last rotator and the maker of a service principal, each `None` if not known.
+pub async fn key_holders(
+    conn: &mut Conn,
+    id: ServicePrincipalId,
+) -> Result<(Option<PrincipalId>, Option<PrincipalId>), Error> {
+    use service_principals as t;
+    let found: Option<(Option<String>, Option<String>)> = on_conn!(conn, |c| t::table
+        .find(id.get())
+        .select((t::rotated_by, t::maker))
+        .first(c)
+        .await
+        .optional())?;
+    let (rotated_by, maker) = found.unwrap_or_default();
+    let parse = |text: Option<String>| text.as_deref().and_then(PrincipalId::parse);
+    Ok((parse(rotated_by), parse(maker)))
+}
+
+/// Withdraws the votes of a service principal. Those of reviews that have ended are withdrawn already. Returns their
+/// number.
+pub async fn clear_votes(
+    conn: &mut Conn,
+    id: ServicePrincipalId,
+    at: Timestamp,
+) -> Result<usize, Error> {
+    use approval_decisions as t;
+    let voter = PrincipalId::ServicePrincipal(id).to_string();
+    let row = t::table.filter(t::principal.eq(voter).and(t::cleared_at.is_null()));
+    let set = t::cleared_at.eq(at);
+    Ok(on_conn!(conn, |c| diesel::update(row).set(set).execute(c).await)?)
 }
 
 /// Sets the maker of a service principal if it is not known and the version is still `version`. Returns whether it was

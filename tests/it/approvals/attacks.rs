@@ -1,16 +1,32 @@
 //! Attempts to approve a change of one's own, or to count more than once.
 
+use diesel_async::RunQueryDsl;
 use shoreguard::access::principal::PrincipalId;
+use shoreguard::db::{Engine, on_conn};
+use shoreguard::error::Error;
 use shoreguard::governance::VoterSet;
 use shoreguard::pb::v1 as pb;
 use shoreguard::role::Role;
+use tokio::sync::oneshot;
 
 use super::{fact, govern, named, people, program, proposal, propose, require, rule, user};
+use crate::support::eventually;
 use crate::support::server::{Caller, TestServer};
+
+/// Does what a rotation of the key of `bot` does first, on PostgreSQL.
+const ROTATE: [&str; 2] = [
+    "SET LOCAL idle_in_transaction_session_timeout = 0",
+    "UPDATE service_principals SET role = role WHERE name = 'bot'",
+];
+/// Sessions of the test's database that wait for a lock.
+const WAITING: &str = "SELECT 1 FROM pg_stat_activity \
+    WHERE datname = current_database() AND wait_event_type = 'Lock'";
 
 server_tests! {
     t12_a_proposer_does_not_approve_through_its_service_principal,
     t12_a_rotated_key_belongs_to_its_rotator,
+    t12_a_former_rotator_does_not_count_beside_a_vote_with_its_key,
+    t12_a_key_of_a_former_rotator_neither_approves_nor_proposes,
     t12_two_keys_of_one_maker_count_once,
     t12_a_deleted_maker_is_still_known,
     t12_the_maker_of_a_deleted_proposer_does_not_approve,
@@ -20,6 +36,8 @@ server_tests! {
     t08_an_approval_of_another_gateway_is_not_found,
     a_member_who_joins_later_does_not_count,
 }
+
+server_tests_without_jobs! { t12_a_vote_waits_for_a_rotation_of_its_key }
 
 /// Creates an admin. Returns its credential.
 async fn admin(sg: &TestServer, name: &str) -> Caller {
@@ -70,6 +88,96 @@ async fn t12_a_rotated_key_belongs_to_its_rotator(sg: TestServer) {
         let refused = assert_refused!(bot.approve(id).await, PermissionDenied, "OWN_CHANGE");
         assert_eq!(fact(&refused, "why"), "maker");
     }
+    sg.finish().await;
+}
+
+/// Rotates the key of `bot`. The former key stays valid for this number of seconds. Returns the credential.
+async fn rotate(sg: &TestServer, by: &Caller, overlap: i64) -> Caller {
+    let request = pb::RotateServicePrincipalRequest {
+        service_principal: "bot".to_owned(),
+        overlap: Some(prost_types::Duration { seconds: overlap, nanos: 0 }),
+        ..Default::default()
+    };
+    let rotated = by.service_principals().rotate_service_principal(request).await.unwrap();
+    sg.with_token(&rotated.into_inner().key)
+}
+
+async fn t12_a_former_rotator_does_not_count_beside_a_vote_with_its_key(sg: TestServer) {
+    let of = people(&sg).await;
+    let (eve, fay) = (admin(&sg, "eve").await, admin(&sg, "fay").await);
+    fay.create_key("bot", pb::Role::Operator).await;
+    let of_eve = rotate(&sg, &eve, 0).await;
+    let voters = named(vec![user(&sg, "eve"), user(&sg, "ana")], vec![program(&sg, "bot")]);
+    govern(&sg, &rule(&[("reviewers", 2, voters)])).await;
+    let (id, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
+    of_eve.approve(id).await.unwrap();
+    let own = eve.approve(id).await.unwrap();
+    assert_eq!((own.votes, own.state()), (1, pb::ApprovalState::Open));
+    // From now on, `eve` is not one of the people behind the program.
+    let of_fay = rotate(&sg, &fay, 0).await;
+    let again = eve.approve(id).await.unwrap();
+    assert_eq!((again.votes, again.state()), (1, pb::ApprovalState::Open));
+    assert!(eve.approval(id).await.uncounted_votes.is_empty(), "it is withdrawn");
+    let voted = of_fay.approve(id).await.unwrap();
+    assert_eq!(voted.state(), pb::ApprovalState::Approved);
+    // Who made the program stays one of the people behind it: the vote stays.
+    rotate(&sg, &eve, 0).await;
+    assert_eq!(eve.approve(id).await.unwrap().state(), pb::ApprovalState::Open, "beside the maker");
+    sg.finish().await;
+}
+
+async fn t12_a_key_of_a_former_rotator_neither_approves_nor_proposes(sg: TestServer) {
+    let of = people(&sg).await;
+    let (eve, fay) = (admin(&sg, "eve").await, admin(&sg, "fay").await);
+    let first = sg.with_token(&fay.create_key("bot", pb::Role::Admin).await);
+    let voters = named(vec![user(&sg, "eve"), user(&sg, "ana")], vec![program(&sg, "bot")]);
+    govern(&sg, &rule(&[("reviewers", 2, voters)])).await;
+    let (id, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
+    let of_eve = rotate(&sg, &eve, 3_600).await;
+    first.approve(id).await.expect("its maker holds the first key");
+    first.vote(id, pb::VoteDecision::Withdraw).await.unwrap();
+    let newest = rotate(&sg, &fay, 3_600).await;
+    let refused = assert_refused!(of_eve.approve(id).await, PermissionDenied, "NOT_A_VOTER");
+    assert_eq!(fact(&refused, "why"), "maker_unknown");
+    let delete = || pb::DeleteWorkflowRequest { gateway: "edge".to_owned(), ..Default::default() };
+    let refused = of_eve.approval_workflows().delete_workflow(delete()).await;
+    assert_refused!(refused, FailedPrecondition, "GOVERNED");
+    let refused = newest.approval_workflows().delete_workflow(delete()).await;
+    assert_refused!(refused, FailedPrecondition, "APPROVAL_REQUIRED");
+    let voted = newest.approve(id).await.unwrap();
+    assert_eq!((voted.votes, voted.state()), (1, pb::ApprovalState::Open));
+    sg.finish().await;
+}
+
+async fn t12_a_vote_waits_for_a_rotation_of_its_key(sg: TestServer) {
+    let of = people(&sg).await;
+    let bot = sg.with_token(&admin(&sg, "fay").await.create_key("bot", pb::Role::Operator).await);
+    let voters = named(vec![user(&sg, "ana")], vec![program(&sg, "bot")]);
+    govern(&sg, &rule(&[("reviewers", 1, voters)])).await;
+    let (id, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
+    let (enter, is_held) = oneshot::channel();
+    let rotation = async {
+        // SQLite has one writer.
+        if sg.engine == Engine::Sqlite {
+            enter.send(()).unwrap();
+            return;
+        }
+        let rotated = sg.app.db.transaction(async |conn| {
+            for statement in ROTATE {
+                on_conn!(conn, |c| diesel::sql_query(statement).execute(c).await)?;
+            }
+            enter.send(()).unwrap();
+            eventually("the vote waits", || async { sg.sql(WAITING).await >= 1 }).await;
+            Ok::<_, Error>(())
+        });
+        rotated.await.unwrap();
+    };
+    let vote = async {
+        is_held.await.unwrap();
+        bot.approve(id).await
+    };
+    let ((), voted) = tokio::join!(rotation, vote);
+    assert_eq!(voted.unwrap().state(), pb::ApprovalState::Approved);
     sg.finish().await;
 }
 

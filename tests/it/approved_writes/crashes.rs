@@ -114,6 +114,8 @@ impl Scene {
         self.place.wait_closed().await;
         let mut command = serve_command(&self.config);
         command.env("TEST_FAIL_POINT", format!("{point}={what}"));
+        // A process can be frozen within a transaction, whose locks then last this long.
+        command.env("SHOREGUARD_DATABASE_IDLE_IN_TRANSACTION_TIMEOUT_SECONDS", "2");
         command
     }
 

@@ -387,6 +387,7 @@ async fn a_client_that_waits_for_its_write_does_not_delay_a_drain(sg: TestServer
     sg.app.stop.cancel();
     assert_refused!(waiting.await.unwrap(), Unavailable, "DRAINING");
     hold.release();
+    sg.operations_ended().await;
     simulator.stop().await;
     sg.finish().await;
 }

@@ -25,6 +25,7 @@ server_tests! {
     t01_a_gateway_with_a_rule_gets_no_second_name,
     t01_a_former_endpoint_of_a_gateway_with_a_rule_gets_no_second_name,
     t01_a_dot_at_the_end_of_a_host_makes_no_second_name,
+    t01_another_spelling_of_an_address_makes_no_second_name,
 }
 
 server_tests_without_jobs! {
@@ -251,6 +252,31 @@ async fn t01_a_dot_at_the_end_of_a_host_makes_no_second_name(sg: TestServer) {
     stored::execute(&sg, &former).await;
     let refused = gateways.register_gateway(register).await;
     assert_refused!(refused, FailedPrecondition, "GOVERNED");
+    sg.finish().await;
+    scene.simulator.stop().await;
+}
+
+async fn t01_another_spelling_of_an_address_makes_no_second_name(sg: TestServer) {
+    let (name, generation) = GATEWAYS[1];
+    let scene = Scene::start(&sg, name, generation).await;
+    let port = scene.simulator.addr().port();
+    let mut gateways = scene.caller.gateways();
+    let register = |endpoint: String| pb::RegisterGatewayRequest {
+        name: "again".to_owned(),
+        endpoint,
+        scheme: pb::GatewayScheme::Http.into(),
+        ..Default::default()
+    };
+    scene.pin(None, &sg).await;
+    let mapped = register(format!("[::ffff:127.0.0.1]:{port}"));
+    let refused = gateways.register_gateway(mapped.clone()).await;
+    assert_refused!(refused, FailedPrecondition, "GOVERNED");
+    for host in ["127.1", "2130706433", "0x7f000001"] {
+        let refused = gateways.register_gateway(register(format!("{host}:{port}"))).await;
+        assert_refused!(refused, InvalidArgument, "INVALID_FIELD");
+    }
+    stored::execute(&sg, "DELETE FROM policy_pins").await;
+    gateways.register_gateway(mapped).await.unwrap();
     sg.finish().await;
     scene.simulator.stop().await;
 }

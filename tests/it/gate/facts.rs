@@ -18,6 +18,11 @@ each_generation! {
     g08_a_sandbox_with_many_providers_is_reached_by_each,
 }
 
+each_generation! {
+    server_tests_without_jobs, GATEWAYS;
+    t10_a_sandbox_that_a_deletion_moves_to_a_page_that_was_read_is_reached,
+}
+
 server_tests_without_jobs! { a_call_is_not_sent_if_the_rules_change_each_time_the_gateway_is_asked }
 
 fn provider(name: &str, host: &str) -> Value {
@@ -145,6 +150,35 @@ async fn g08_a_sandbox_with_many_providers_is_reached_by_each(
     add_workflow(&sg, name, Some("default"), Some("many")).await;
     let last = provider("p119", "evil.example");
     assert_eq!(scene.verdict("UpdateProvider", &last).await, "GOVERNED", "{name}");
+    scene.simulator.stop().await;
+    sg.finish().await;
+}
+
+async fn t10_a_sandbox_that_a_deletion_moves_to_a_page_that_was_read_is_reached(
+    sg: TestServer,
+    (name, generation): (&'static str, Generation),
+) {
+    let scene = Scene::start(&sg, name, generation).await;
+    let spare = json!({ "provider": { "metadata": { "name": "spare" }, "type": "github" } });
+    scene.call("CreateProvider", &spare).await.unwrap();
+    // With `box`, these are the first page.
+    scene.simulator.add_crowd(199).unwrap();
+    let last = json!({ "name": "last", "spec": { "providers": ["spare"] } });
+    scene.call("CreateSandbox", &last).await.unwrap();
+    add_workflow(&sg, name, Some("default"), Some("last")).await;
+    let hold = Hold::default();
+    scene.simulator.script("ListSandboxes", Script::HoldAfter(hold.clone()), Times::Next(1));
+    let update = start_update(&sg, &scene, Vec::new());
+    hold.wait_reached(1).await;
+    let first = json!({ "name": "crowd-00000" });
+    scene.call("DeleteSandbox", &first).await.unwrap();
+    eventually("a sandbox of the first page is deleted", || async {
+        scene.call("GetSandbox", &first).await.is_err()
+    })
+    .await;
+    hold.release();
+    assert_refused!(update.await.unwrap(), FailedPrecondition, "GOVERNED");
+    assert_eq!(calls(&scene, "UpdateProvider"), 0, "{name}");
     scene.simulator.stop().await;
     sg.finish().await;
 }

@@ -142,7 +142,7 @@ async fn t20_the_newest_rows_of_a_gateway_are_found_without_those_of_others(db: 
     for table in TABLES {
         // As `newest_beyond` of `rows_by_gateway!` has it.
         let query = format!(
-            "SELECT id FROM {table} WHERE gateway_id = 1 ORDER BY id DESC LIMIT 1 OFFSET 100"
+            "SELECT id FROM {table} WHERE gateway_id = 1 ORDER BY id DESC LIMIT 1 OFFSET 10"
         );
         let found = plan(&place, &query).await;
         assert!(found.contains(&format!("{table}_gateway_id_id")), "{found}");

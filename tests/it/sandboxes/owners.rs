@@ -1,9 +1,12 @@
 //! The owner of a sandbox: the principal that created it through Shoreguard.
 
+use shoreguard_simulator::{Hold, Script, Times};
+
 use super::*;
 
 server_tests! {
     the_creator_of_a_sandbox_is_its_owner,
+    t12_a_late_deletion_keeps_the_owner_of_the_next_sandbox,
     a_sandbox_created_outside_shoreguard_has_no_owner,
 }
 
@@ -51,6 +54,38 @@ async fn the_creator_of_a_sandbox_is_its_owner(sg: TestServer) {
         create_sandbox(&sg, create_request(&sg, name, "own")).await;
         assert!(is_owner(&sg, name, "own", "root").await);
     }
+}
+
+async fn t12_a_late_deletion_keeps_the_owner_of_the_next_sandbox(sg: TestServer) {
+    let operator = sg.with_token(&sg.admin().create_key("ops", pb::Role::Operator).await);
+    for (name, generation) in GATEWAYS {
+        let simulator = start_gateway(&sg, name, generation).await;
+        let begun = begin_creation(&operator, create_request(&sg, name, "own")).await;
+        wait_operation(&operator, &begun).await;
+        let hold = Hold::default();
+        simulator.script("DeleteSandbox", Script::HoldAfter(hold.clone()), Times::Next(1));
+        let request = pb::DeleteSandboxRequest {
+            gateway: name.to_owned(),
+            sandbox: "own".to_owned(),
+            ..Default::default()
+        };
+        let caller = operator.clone();
+        let deletion =
+            sg.app.spawn(async move { caller.sandboxes().delete_sandbox(request).await.map(drop) });
+        hold.wait_reached(1).await;
+        wait_until("the name is free", || async {
+            get_sandbox(&operator, name, "own").await.is_err()
+        })
+        .await;
+        let begun = begin_creation(&operator, create_request(&sg, name, "own")).await;
+        wait_operation(&operator, &begun).await;
+        assert!(is_owner(&sg, name, "own", "ops").await);
+        hold.release();
+        deletion.await.unwrap().unwrap();
+        assert!(is_owner(&sg, name, "own", "ops").await, "{name}: the next one has it");
+        simulator.stop().await;
+    }
+    sg.finish().await;
 }
 
 async fn a_sandbox_created_outside_shoreguard_has_no_owner(sg: TestServer) {

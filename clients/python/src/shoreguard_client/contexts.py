@@ -183,7 +183,7 @@ def _read(path: pathlib.Path, forbidden: tuple[int, str] = TRUSTED) -> dict[str,
 
 
 def _check(path: pathlib.Path, about: os.stat_result, forbidden: int, what: str) -> None:
-    """Refuses a file of another user, except root, or one that others can use in a forbidden way."""
+    """Refuses files of other users, except root, and files that others can use in a forbidden way."""
     if sys.platform == "win32":
         return
     if about.st_uid not in (os.geteuid(), 0):

@@ -99,8 +99,7 @@ fn uses_one_of(provider: &ProviderProfile, workspace: Option<&str>, ids: &[Strin
     let named = provider.profile_workspace.as_str();
     let is_foreign = !named.is_empty() && named != provider.workspace;
     let may_be_of = workspace.is_none_or(|workspace| provider.workspace == workspace || is_foreign);
-    let profile = provider.profile.trim();
-    may_be_of && ids.iter().any(|id| id.trim().eq_ignore_ascii_case(profile))
+    may_be_of && ids.iter().any(|id| provider.may_have_profile(id))
 }
 
 #[cfg(test)]
@@ -112,6 +111,7 @@ mod tests {
         let provider = |profile_workspace: &str| ProviderProfile {
             workspace: "team".to_owned(),
             name: "github".to_owned(),
+            id: "an id".to_owned(),
             profile: "GitHub".to_owned(),
             profile_workspace: profile_workspace.to_owned(),
         };
@@ -130,5 +130,30 @@ mod tests {
             assert_eq!(found, expected, "{profile_workspace} {workspace:?}");
         }
         assert!(!uses_one_of(&provider("shared"), None, &ids[..1]));
+    }
+
+    #[test]
+    fn t10_a_profile_reaches_the_providers_of_its_other_names() {
+        for (kind, id, expected) in [
+            ("github", "github", true),
+            ("gh", "github", true),
+            (" GH ", "github", true),
+            ("github", "gh", true),
+            ("Claude", "claude-code", true),
+            ("vertex", "google-vertex-ai", true),
+            ("gh", "gitlab", false),
+            ("gh", "ghs", false),
+            ("gcp", "google-vertex-ai", false),
+        ] {
+            let provider = ProviderProfile {
+                workspace: "team".to_owned(),
+                name: "tool".to_owned(),
+                id: "an id".to_owned(),
+                profile: kind.to_owned(),
+                profile_workspace: String::new(),
+            };
+            let ids = [id.to_owned()];
+            assert_eq!(uses_one_of(&provider, None, &ids), expected, "{kind:?} {id}");
+        }
     }
 }

@@ -141,7 +141,7 @@ pub fn check<'a>(
 /// # Errors
 /// `POLICY_PINNED`, `GOVERNED` or `APPROVAL_MODE_AUTO` if a rule refuses the call; `MESSAGE_AMBIGUOUS` if a rule is in
 /// force and the message is unclear; those of the gateway if it had to be asked; `WRITE_IN_FLIGHT` if the rules changed
-/// each time that it was asked.
+/// each time that it was asked, or objects were deleted each time that it listed them.
 pub fn pass<'a>(
     ctx: &'a Ctx,
     gateway: &'a Gateway,

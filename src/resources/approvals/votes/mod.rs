@@ -25,6 +25,7 @@ use crate::error::{Error, Reason, ResourceKind};
 use crate::feed;
 use crate::governance::{Decision, Outcome, People, Why};
 use crate::outbox::event_types;
+use crate::resources::stored_rules::domain::is_key_holder_known;
 use crate::resources::write_intents::domain as write_intents;
 
 /// Maximum number of votes in one call.
@@ -80,6 +81,10 @@ pub fn cast<'a>(ctx: &'a Ctx, ballots: &'a [Ballot]) -> BoxFuture<'a, Result<Vec
                 let people = People::on_gateway(&ctx.app().snapshot, gateway);
                 ctx.transaction(async |tx| {
                     write_intents::lock_exclusive(tx, gateway).await?;
+                    // Before the access data are compared: a rotation that comes first is among them.
+                    if let Some(PrincipalId::ServicePrincipal(voter)) = ctx.principal() {
+                        store::lock_voter(tx, voter).await?;
+                    }
                     if !feed::is_current(tx, &position).await? {
                         return Ok(None);
                     }
@@ -145,6 +150,7 @@ async fn cast_one(
     let standing = standing(tx, &round, people, now).await?;
     if let BallotDecision::Cast(decision) = ballot.decision {
         check_counts(&round, &standing, voter, decision)?;
+        check_key(ctx, &round, &standing, decision)?;
     }
     let decided = follow(ctx, tx, &mut round, &standing, now).await?;
     // The same vote again is not reported.
@@ -252,6 +258,21 @@ fn check_counts(
     }
 }
 
+/// Refuses an approval under a workflow with a key of which it is not known who holds it: that person could approve
+/// beside it.
+fn check_key(
+    ctx: &Ctx,
+    round: &Round,
+    standing: &Standing,
+    decision: Decision,
+) -> Result<(), Error> {
+    let is_governed = !standing.rules.workflows.is_empty();
+    if decision == Decision::Approve && is_governed && !is_key_holder_known(ctx) {
+        return Err(cannot_count(round, Why::MakerUnknown));
+    }
+    Ok(())
+}
+
 /// Returns the error of an approval that does not count.
 #[must_use]
 pub fn cannot_count(round: &Round, why: Why) -> Error {
@@ -293,7 +314,9 @@ fn why_text(why: Why) -> &'static str {
         Why::JoinedLater => "the voter joined the group after the review was opened",
         Why::RoleTooLow => "the role of the voter on the gateway is too low",
         Why::BesideMaker => "a person behind the service principal has voted already",
-        Why::MakerUnknown => "the maker of the service principal is not known: rotate its key",
+        Why::MakerUnknown => {
+            "it is not known who holds the key of the service principal: rotate it, or use its newest key"
+        }
         Why::Maker => {
             "the voter made a service principal among authors and owner, or one of them made the voter"
         }

@@ -9,7 +9,8 @@ use diesel_async::RunQueryDsl;
 use crate::access::principal::PrincipalId;
 use crate::clock::Timestamp;
 use crate::db::cached::cached;
-use crate::db::schema::{approval_decisions as t, approval_rounds as r};
+use crate::db::schema::{approval_decisions as t, approval_rounds as r, service_principals as s};
+use crate::db::types::ServicePrincipalId;
 use crate::db::{Conn, on_conn};
 use crate::error::Error;
 use crate::governance::{Decision, Vote};
@@ -75,6 +76,17 @@ fn of_content<'a>(round: &'a Round) -> _ {
     let sandbox: &'a str = round.place.sandbox();
     let chunk: &'a str = round.chunk_id.as_str();
     t::gateway_name.eq(gateway).and(t::sandbox_name.eq(sandbox)).and(t::chunk_id.eq(chunk))
+}
+
+/// Locks the row of a service principal that votes, until the end of the transaction. A rotation of its key waits, and
+/// withdraws the vote if the former rotator may have cast it.
+pub async fn lock_voter(conn: &mut Conn, id: ServicePrincipalId) -> Result<(), Error> {
+    // On SQLite, the transaction already holds the database's only write lock.
+    if let Conn::Pg(c) = conn {
+        let row = s::table.find(id.get()).select(s::id);
+        let _: Option<i64> = row.for_share().first(c).await.optional()?;
+    }
+    Ok(())
 }
 
 /// Returns the votes of a round that were not cleared, in the order in which they were cast.
