@@ -155,6 +155,18 @@ fn answer(method: &str, mut respond: SendResponse<Bytes>) {
     let _ = stream.send_trailers(trailers);
 }
 
+/// Which commands a test runs: there are many, so two tests share them.
+#[derive(Clone, Copy)]
+enum Half {
+    Even,
+    Odd,
+}
+
+/// Returns half of the commands, with arguments.
+fn half_of_commands(folder: &Path, half: Half) -> impl Iterator<Item = String> {
+    commands(folder).into_iter().skip(half as usize).step_by(2)
+}
+
 /// Returns all commands with arguments.
 fn commands(folder: &Path) -> Vec<String> {
     for (noun, verb) in cli::hand_written_commands() {
@@ -208,69 +220,88 @@ fn seconds(timeout: &str) -> f64 {
     number.parse::<f64>().unwrap() * unit
 }
 
-#[test]
-fn each_command_calls_the_given_server_with_the_given_key_and_timeout() {
-    limit::block_on(async {
-        let (server, folder) = (Recorder::start().await, tempfile::tempdir().unwrap());
-        let options = ["--endpoint", &server.endpoint, "--key", "sg_probe", "--timeout", "7"];
-        for line in commands(folder.path()) {
-            if line.trim_end() == ON_A_TERMINAL {
-                continue;
-            }
-            let mut done = run(&line, &options).await;
-            if is_refused(&done, &["--yes"]) {
-                assert!(server.calls().is_empty(), "{line}: {done:?}");
-                done = run(&line, &[&options[..], &["--yes"]].concat()).await;
-            }
-            let calls = server.calls();
-            assert!(!calls.is_empty(), "{line}: {done:?}");
-            for call in calls {
-                let timeout = call.timeout.as_deref().map(seconds);
-                assert!(
-                    timeout.is_some_and(|given| given > 0.0 && given < 8.0),
-                    "{line}: {call:?}"
-                );
-                let sent = call.authorization.as_deref();
-                let is_public = PUBLIC.contains(&call.method.as_str());
-                assert_eq!(
-                    sent,
-                    Some("Bearer sg_probe").filter(|_| !is_public),
-                    "{line}: {call:?}"
-                );
-            }
-        }
-    });
+mod each_command_calls_the_given_server_with_the_given_key_and_timeout {
+    use super::*;
+
+    #[test]
+    fn of_the_even_half() {
+        limit::block_on(each_command_calls_the_given_server_with_the_given_key_and_timeout(
+            Half::Even,
+        ));
+    }
+
+    #[test]
+    fn of_the_odd_half() {
+        limit::block_on(each_command_calls_the_given_server_with_the_given_key_and_timeout(
+            Half::Odd,
+        ));
+    }
 }
 
-#[test]
-fn each_command_prints_in_the_given_form_or_refuses_it() {
-    limit::block_on(async {
-        let (server, folder) = (Recorder::start().await, tempfile::tempdir().unwrap());
-        let options = ["--endpoint", &server.endpoint, "--key", "sg_probe", "-o"];
-        for line in commands(folder.path()) {
-            // `call` asks nothing, and refuses the option.
-            let yes: &[&str] = if line.starts_with("call ") { &[] } else { &["--yes"] };
-            let run =
-                async |form: &'static str| run(&line, &[&options[..], &[form], yes].concat()).await;
-            let json = run("json").await;
-            let is_one = ONE_FORM.iter().any(|command| line.starts_with(command));
-            assert_eq!(is_refused(&json, &["`-o`"]), is_one, "{line}: {json:?}");
-            assert_eq!(server.calls().is_empty(), is_one, "{line}: {json:?}");
-            if is_one {
-                continue;
-            }
-            let mut values = serde_json::Deserializer::from_str(&json.stdout).into_iter();
-            let first: Option<Result<serde_json::Value, _>> = values.next();
-            assert!(matches!(first, Some(Ok(_))), "{line}: {json:?}");
-            let name = run("name").await;
-            if is_refused(&name, &["`-o name`", "--output"]) {
-                assert!(server.calls().is_empty(), "{line}: {name:?}");
-            } else {
-                assert_ne!(name.stdout, json.stdout, "{line}");
-                server.calls();
-            }
+async fn each_command_calls_the_given_server_with_the_given_key_and_timeout(half: Half) {
+    let (server, folder) = (Recorder::start().await, tempfile::tempdir().unwrap());
+    let options = ["--endpoint", &server.endpoint, "--key", "sg_probe", "--timeout", "7"];
+    for line in half_of_commands(folder.path(), half) {
+        if line.trim_end() == ON_A_TERMINAL {
+            continue;
         }
-    });
+        let mut done = run(&line, &options).await;
+        if is_refused(&done, &["--yes"]) {
+            assert!(server.calls().is_empty(), "{line}: {done:?}");
+            done = run(&line, &[&options[..], &["--yes"]].concat()).await;
+        }
+        let calls = server.calls();
+        assert!(!calls.is_empty(), "{line}: {done:?}");
+        for call in calls {
+            let timeout = call.timeout.as_deref().map(seconds);
+            assert!(timeout.is_some_and(|given| given > 0.0 && given < 8.0), "{line}: {call:?}");
+            let sent = call.authorization.as_deref();
+            let is_public = PUBLIC.contains(&call.method.as_str());
+            assert_eq!(sent, Some("Bearer sg_probe").filter(|_| !is_public), "{line}: {call:?}");
+        }
+    }
+}
+
+mod each_command_prints_in_the_given_form_or_refuses_it {
+    use super::*;
+
+    #[test]
+    fn of_the_even_half() {
+        limit::block_on(each_command_prints_in_the_given_form_or_refuses_it(Half::Even));
+    }
+
+    #[test]
+    fn of_the_odd_half() {
+        limit::block_on(each_command_prints_in_the_given_form_or_refuses_it(Half::Odd));
+    }
+}
+
+async fn each_command_prints_in_the_given_form_or_refuses_it(half: Half) {
+    let (server, folder) = (Recorder::start().await, tempfile::tempdir().unwrap());
+    let options = ["--endpoint", &server.endpoint, "--key", "sg_probe", "-o"];
+    for line in half_of_commands(folder.path(), half) {
+        // `call` asks nothing, and refuses the option.
+        let yes: &[&str] = if line.starts_with("call ") { &[] } else { &["--yes"] };
+        let run =
+            async |form: &'static str| run(&line, &[&options[..], &[form], yes].concat()).await;
+        let json = run("json").await;
+        let is_one = ONE_FORM.iter().any(|command| line.starts_with(command));
+        assert_eq!(is_refused(&json, &["`-o`"]), is_one, "{line}: {json:?}");
+        assert_eq!(server.calls().is_empty(), is_one, "{line}: {json:?}");
+        if is_one {
+            continue;
+        }
+        let mut values = serde_json::Deserializer::from_str(&json.stdout).into_iter();
+        let first: Option<Result<serde_json::Value, _>> = values.next();
+        assert!(matches!(first, Some(Ok(_))), "{line}: {json:?}");
+        let name = run("name").await;
+        if is_refused(&name, &["`-o name`", "--output"]) {
+            assert!(server.calls().is_empty(), "{line}: {name:?}");
+        } else {
+            assert_ne!(name.stdout, json.stdout, "{line}");
+            server.calls();
+        }
+    }
 }
 
 #[test]

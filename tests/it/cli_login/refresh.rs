@@ -120,14 +120,14 @@ async fn the_timeout_bounds_the_wait_for_the_lock(sg: TestServer) {
     // This test is the other program, which does not end.
     let lock = std::fs::File::options().write(true).open(home.path("credentials.lock")).unwrap();
     lock.lock().unwrap();
-    for (code, arguments) in [
+    let commands = [
         (5, &["whoami", "--timeout", "1"][..]),
         (5, &["gateway", "list", "--timeout", "1"]),
         (5, &["logout", "--timeout", "1"]),
         (2, &["policy", "export", "edge/box", "--timeout", "1"]),
         (125, &["sandbox", "exec", "edge/box", "--timeout", "1", "--", "true"]),
-    ] {
-        let why = home.fail(code, arguments).await;
+    ];
+    for why in join_all(commands.map(|(code, arguments)| home.fail(code, arguments))).await {
         assert!(why.contains("another program has locked the stored credentials"), "{why}");
     }
     assert_eq!(home.stored("credentials.toml"), before);

@@ -101,7 +101,10 @@ async fn a_limit_of_one_connection_is_never_passed(sg: TestServer) {
     for id in ids {
         let delivered = all_in(&sg, id, 2, SUCCESS).await;
         let is_first = |one: &pb::WebhookDelivery| one.attempt == 1;
-        assert!(delivered.iter().all(is_first), "a wait does not count as an attempt: {delivered:?}");
+        assert!(
+            delivered.iter().all(is_first),
+            "a wait does not count as an attempt: {delivered:?}"
+        );
     }
     assert!(connections.open() <= 1);
     sg.finish().await;
