@@ -1,7 +1,7 @@
 //! Parses the text of a YAML document.
 //!
 //! Invariants
-//! - a key that is there twice, an anchor that expands the document beyond its maximum size, and values that nest too
+//! - a key that is given twice, an anchor that expands the document beyond its maximum size, and values that nest too
 //!   deep are refused with their path;
 //! - merge keys, unknown tags and a second document are refused;
 //! - nothing is guessed: `yes` and `0755` are text.
@@ -173,7 +173,7 @@ impl<'de> Visitor<'de> for NodeSeed<'_> {
             self.spend::<A::Error>(key.len())?;
             let path = self.path.key(&key);
             if !seen.insert(key.clone()) {
-                return Err(A::Error::custom(format_args!("`{path}` is there twice")));
+                return Err(A::Error::custom(format_args!("`{path}` is given twice")));
             }
             let below = NodeSeed { path: &path, depth: self.depth + 1, spent: self.spent };
             let value = map.next_value_seed(below)?;
@@ -225,9 +225,9 @@ mod tests {
     #[test]
     fn duplicate_keys_are_refused_with_their_path() {
         for (text, path) in [
-            ("a: 1\na: 2", "`a` is there twice"),
-            ("a: {b: {c: 1, d: 2, c: 3}}", "`a.b.c` is there twice"),
-            ("a: [{b: 1}, {b: 1, 'b': 2}]", "`a[1].b` is there twice"),
+            ("a: 1\na: 2", "`a` is given twice"),
+            ("a: {b: {c: 1, d: 2, c: 3}}", "`a.b.c` is given twice"),
+            ("a: [{b: 1}, {b: 1, 'b': 2}]", "`a[1].b` is given twice"),
         ] {
             assert!(refused(text).contains(path), "{text}: {}", refused(text));
         }

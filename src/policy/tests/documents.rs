@@ -106,8 +106,8 @@ fn every_refusal_names_the_path() {
         ("version: -1", "`version` is out of range"),
         ("landlock:", "`landlock` must be a mapping, not nothing"),
         ("network_policies: {a: {binaries: [/x]}}", "`network_policies.a.binaries[0]`"),
-        ("filesystem: {}\nfilesystem_policy: {}", "`filesystem_policy` is there twice"),
-        ("version: 1\nversion: 2", "`version` is there twice"),
+        ("filesystem: {}\nfilesystem_policy: {}", "`filesystem_policy` is given twice"),
+        ("version: 1\nversion: 2", "`version` is given twice"),
         ("[]", "must be a mapping, not a list"),
         ("a: b: c", "is not valid"),
     ] {
@@ -155,9 +155,9 @@ fn the_short_forms_of_files_are_accepted() {
         "deny_rules: [{params: {name: {any: [a]}, x: y}}]",
     );
     for (fields, path) in [
-        ("json_rpc: {max_body_bytes: 1}, mcp: {max_body_bytes: 1}", "is there twice"),
+        ("json_rpc: {max_body_bytes: 1}, mcp: {max_body_bytes: 1}", "is given twice"),
         ("json_rpc: {max: 1}", "`network_policies.a.endpoints[0].json_rpc.max` is unknown"),
-        ("rules: [{allow: {tool: a, params: {name: b}}}]", "rules[0].allow.tool` is there twice"),
+        ("rules: [{allow: {tool: a, params: {name: b}}}]", "rules[0].allow.tool` is given twice"),
         ("rules: [{allow: {params: {name: {of: {x: y}}}}}]", "params.name.of` is not a key"),
     ] {
         let why = refusal(generation, &endpoint(fields));

@@ -126,7 +126,7 @@ mod tests {
             (SeenGateway { status: GatewayStatus::Unknown, ..healthy() }, vec![]),
             (
                 SeenGateway { status: GatewayStatus::Unreachable, ..healthy() },
-                vec!["answered last"],
+                vec!["last answered at"],
             ),
             (
                 SeenGateway { status: GatewayStatus::Unreachable, last_seen: None, ..healthy() },
