@@ -159,12 +159,12 @@ pub fn run_captured(arguments: Vec<String>, input: Vec<u8>) -> BoxFuture<'static
     Box::pin(async move {
         let capture = output::Capture::new(input);
         let code = capture
-            .run(async {
+            .run(Box::pin(async {
                 match definition().try_get_matches_from(arguments) {
                     Ok(matches) => report(run_client_command(&matches).await),
                     Err(error) => report_parse_error(&error),
                 }
-            })
+            }))
             .await;
         let (stdout, stderr) = capture.written();
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();

@@ -73,7 +73,7 @@ impl ProviderProfile {
     pub fn may_have_profile(&self, id: &str) -> bool {
         let own = self.profile.trim().to_ascii_lowercase();
         let id = id.trim().to_ascii_lowercase();
-        let is_in = |names: &[&str], text: &str| names.iter().any(|name| *name == text);
+        let is_in = |names: &[&str], text: &str| names.contains(&text);
         own == id || PROFILE_NAMES.iter().any(|names| is_in(names, &own) && is_in(names, &id))
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! Invariants
 //! - jobs that ask during a batch are in the next one, so that two transactions serve all jobs of a process;
-//! - a batch that fails fails none of its jobs: each then asks by itself, and gets its own error;
+//! - a batch that fails fails none of its jobs: each then asks by itself, and gets its own error. So does a job that has
+//!   waited for a second for the batch before its own;
 //! - a lease that was lost is not released: it has another owner.
 
 use std::collections::HashMap;
@@ -18,6 +19,10 @@ use crate::app::App;
 use crate::db::keyed_leases;
 use crate::db::leases::{self, Acquisition, Lease};
 use crate::error::Error;
+
+/// Time that a job waits for the batch that runs: a database that does not answer its connection must not stop jobs that
+/// could use another one.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The batches of this process.
 #[derive(Debug, Default)]
@@ -46,7 +51,7 @@ impl<T> Default for Batches<T> {
 
 impl<T> Batches<T> {
     /// Adds a lease to the next batch and returns its result. `run` gets the names of a batch. Returns `None` if the
-    /// batch has failed.
+    /// batch has failed or was not run in time.
     async fn join<'a>(
         &self,
         name: &str,
@@ -54,7 +59,9 @@ impl<T> Batches<T> {
     ) -> Option<T> {
         let (sender, result) = oneshot::channel();
         self.waiting.lock().push((name.to_owned(), sender));
-        let running = self.running.lock().await;
+        let Ok(running) = tokio::time::timeout(WAIT_MAX, self.running.lock()).await else {
+            return if self.leave(name) { None } else { result.await.ok() };
+        };
         // Empty if the previous batch has included this lease.
         let batch = std::mem::take(&mut *self.waiting.lock());
         if !batch.is_empty() {
@@ -77,6 +84,15 @@ impl<T> Batches<T> {
         }
         drop(running);
         result.await.ok()
+    }
+
+    /// Leaves the next batch, which would acquire a lease that no job holds. Returns `false` if the lease is in the batch
+    /// that runs.
+    fn leave(&self, name: &str) -> bool {
+        let mut waiting = self.waiting.lock();
+        let count = waiting.len();
+        waiting.retain(|(other, _)| other != name);
+        waiting.len() < count
     }
 }
 
@@ -163,16 +179,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_batch_that_fails_leaves_its_jobs_without_a_result() {
+    async fn a_batch_that_does_not_end_delays_the_jobs_of_the_next_one_by_a_second() {
         let batches: Batches<()> = Batches::default();
-        let fails = |_: Vec<String>| -> BoxFuture<'_, Results<()>> {
+        let hangs =
+            |_: Vec<String>| -> BoxFuture<'_, Results<()>> { Box::pin(std::future::pending()) };
+        let begun = tokio::time::Instant::now();
+        tokio::select! {
+            biased;
+            _ = batches.join("a", hangs) => panic!("it does not end"),
+            found = batches.join("b", hangs) => assert_eq!(found, None),
+        }
+        assert!(begun.elapsed() >= WAIT_MAX);
+        assert!(batches.waiting.lock().is_empty(), "it left the next batch");
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_fails_leaves_its_jobs_without_a_result() {
+        let batches: Batches<u8> = Batches::default();
+        let fails = |_: Vec<String>| -> BoxFuture<'_, Results<u8>> {
             Box::pin(ready(Err(Error::internal("away"))))
         };
         assert_eq!(batches.join("a", fails).await, None);
-        let of_all = |names: Vec<String>| -> BoxFuture<'_, Results<()>> {
-            let results: HashMap<String, ()> = names.into_iter().map(|name| (name, ())).collect();
+        let of_all = |names: Vec<String>| -> BoxFuture<'_, Results<u8>> {
+            let results: HashMap<String, u8> = names.into_iter().map(|name| (name, 7)).collect();
             Box::pin(ready(Ok(results)))
         };
-        assert_eq!(batches.join("a", of_all).await, Some(()));
+        assert_eq!(batches.join("a", of_all).await, Some(7));
     }
 }

@@ -306,9 +306,9 @@ async fn t14_an_upload_and_a_command_end_with_their_credential(sg: TestServer) {
         ..Default::default()
     };
     chunks.send(first).await.unwrap();
-    let uploader = caller.clone();
+    let leaked = caller.clone();
     let upload =
-        sg.app.spawn(async move { uploader.sboms().upload_sbom(ReceiverStream::new(input)).await });
+        sg.app.spawn(async move { leaked.sboms().upload_sbom(ReceiverStream::new(input)).await });
     eventually("the upload is registered", || async { sg.app.live.count() >= 1 }).await;
     let (typed, input) = mpsc::channel(1);
     let start = pb::ExecSandboxRequest {

@@ -357,6 +357,10 @@ def test_a_channel_to_a_gateway_is_made_once() -> None:
         async with sg.AsyncClient("http://127.0.0.1:9", key="") as client:
             assert client.openshell("one") is client.openshell("one")
             assert client.openshell("one") is not client.openshell("two")
+            async with client.openshell("one") as closed:
+                pass
+            assert client.openshell("one") is not closed
+            assert client.openshell("one").get_state() is not grpc.ChannelConnectivity.SHUTDOWN
 
     asyncio.run(main())
 

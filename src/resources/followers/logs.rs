@@ -152,7 +152,6 @@ async fn read_one<'s>(
     let log = log_memory(pass, sandbox);
     let before = log.read_at.replace(Instant::now());
     let tail = tail?;
-    log.read_in = Some(sandbox.phase);
     let known = log.ends.known(&sandbox.id, position.log_time);
     let (mut shown, ends) = match tail {
         LogTail::Lines(read) => {
@@ -184,13 +183,14 @@ async fn read_one<'s>(
     shown.bypasses.retain(|found| !log.bypasses.has(found.at, &found.line_hash));
     shown.refused.retain(|found| !log.refused.has(found.at, &found.line_hash));
     if !shown.has_gap && shown.bypasses.is_empty() && shown.refused.is_empty() {
-        log.ends = ends;
+        (log.read_in, log.ends) = (Some(sandbox.phase), ends);
         let has_moved = shown.log_time != position.log_time;
         return Ok(has_moved.then_some((sandbox, shown.log_time)));
     }
     store(pass, sandbox, position, &shown).await?;
-    // Not before: a gap that could not be stored is found again.
-    log_memory(pass, sandbox).ends = ends;
+    // Not before: a gap that could not be stored is found again, and a sandbox that has ended is read again.
+    let log = log_memory(pass, sandbox);
+    (log.read_in, log.ends) = (Some(sandbox.phase), ends);
     Ok(None)
 }
 

@@ -21,6 +21,7 @@ use crate::names::Name;
 use crate::outbox::AccessSubject;
 use crate::outbox::event_types;
 use crate::resources::access_bindings::effect;
+use crate::resources::stored_rules::domain::is_key_holder_known;
 use crate::role::Role;
 use crate::seal::{fill_random, hex};
 use crate::secret::Secret;
@@ -153,7 +154,8 @@ pub async fn create(
         key_prefix: &key.prefix,
         role,
         created_by,
-        maker: ctx.principal(),
+        // Whoever holds the key of the caller is behind what it makes (T12).
+        maker: ctx.principal().filter(|_| is_key_holder_known(ctx)),
         created_at: now,
         expires_at,
     };
@@ -253,17 +255,21 @@ pub async fn rotate(
     ctx.add_audit_detail("overlap_seconds", overlap.as_secs());
     ctx.admit_credential()?;
     let key = new_key()?;
-    let new = store::KeyReplacement {
-        key_hash: &key.hash,
-        key_prefix: &key.prefix,
-        previous_ends_at: (!overlap.is_zero()).then(|| now.plus(overlap)),
-        rotated_by: ctx.principal(),
-    };
+    let previous_ends_at = (!overlap.is_zero()).then(|| now.plus(overlap));
     let (rotated, withdrawn) = ctx
         .transaction(async |tx| {
             effect::lock_as_global_admin(ctx, tx).await?;
             let found = find_for_change(ctx, tx, name, given_etag).await?;
             let holders = store::key_holders(tx, found.id).await?;
+            // A service principal that has rotated itself leads to no person.
+            let own = || PrincipalId::ServicePrincipal(found.id);
+            let is_known = is_key_holder_known(ctx);
+            let new = store::KeyReplacement {
+                key_hash: &key.hash,
+                key_prefix: &key.prefix,
+                previous_ends_at,
+                rotated_by: if is_known { ctx.principal() } else { Some(own()) },
+            };
             if !store::set_key(tx, found.id, found.version, &new).await? {
                 return Err(Error::conflict(ResourceKind::ServicePrincipal, name));
             }

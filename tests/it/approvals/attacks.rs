@@ -27,6 +27,7 @@ server_tests! {
     t12_a_rotated_key_belongs_to_its_rotator,
     t12_a_former_rotator_does_not_count_beside_a_vote_with_its_key,
     t12_a_key_of_a_former_rotator_neither_approves_nor_proposes,
+    t12_what_a_key_of_a_former_rotator_makes_has_no_known_maker,
     t12_two_keys_of_one_maker_count_once,
     t12_a_deleted_maker_is_still_known,
     t12_the_maker_of_a_deleted_proposer_does_not_approve,
@@ -146,6 +147,33 @@ async fn t12_a_key_of_a_former_rotator_neither_approves_nor_proposes(sg: TestSer
     assert_refused!(refused, FailedPrecondition, "APPROVAL_REQUIRED");
     let voted = newest.approve(id).await.unwrap();
     assert_eq!((voted.votes, voted.state()), (1, pb::ApprovalState::Open));
+    sg.finish().await;
+}
+
+async fn t12_what_a_key_of_a_former_rotator_makes_has_no_known_maker(sg: TestServer) {
+    let of = people(&sg).await;
+    let (eve, fay) = (admin(&sg, "eve").await, admin(&sg, "fay").await);
+    fay.create_key("bot", pb::Role::Admin).await;
+    let of_eve = rotate(&sg, &eve, 3_600).await;
+    rotate(&sg, &fay, 3_600).await;
+    let made = sg.with_token(&of_eve.create_key("made", pb::Role::Operator).await);
+    let voters = named(vec![user(&sg, "ana")], vec![program(&sg, "made")]);
+    govern(&sg, &rule(&[("reviewers", 1, voters)])).await;
+    let (id, _) = propose(&sg, &of.dora, &proposal("a.example.com")).await.unwrap();
+    let refused = assert_refused!(made.approve(id).await, PermissionDenied, "NOT_A_VOTER");
+    assert_eq!(fact(&refused, "why"), "maker_unknown");
+    // Nor does a rotation by that key lead to a person.
+    fay.create_key("other", pb::Role::Operator).await;
+    let request = pb::RotateServicePrincipalRequest {
+        service_principal: "other".to_owned(),
+        ..Default::default()
+    };
+    let rotated = of_eve.service_principals().rotate_service_principal(request).await.unwrap();
+    let other = sg.with_token(&rotated.into_inner().key);
+    let voters = named(vec![user(&sg, "ana")], vec![program(&sg, "other")]);
+    govern(&sg, &rule(&[("reviewers", 1, voters)])).await;
+    let refused = assert_refused!(other.approve(id).await, PermissionDenied, "NOT_A_VOTER");
+    assert_eq!(fact(&refused, "why"), "maker_unknown");
     sg.finish().await;
 }
 

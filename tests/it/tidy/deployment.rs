@@ -1,6 +1,7 @@
 //! The files in `deploy/` match the program: metrics, versions, paths and limits.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use shoreguard::cli;
 use shoreguard::config::Config;
@@ -166,13 +167,17 @@ fn variables_in_deployments_are_keys_of_the_configuration() {
     assert_eq!(others.len(), NO_KEYS.len(), "only these are used: {others:?}");
 }
 
+fn is_python(path: impl AsRef<Path>) -> bool {
+    path.as_ref().extension().is_some_and(|extension| extension == "py")
+}
+
 #[test]
 fn keys_that_deployments_name_exist() {
     let (keys, sections) = documented_keys();
     let is_top = |top: &str| sections.iter().any(|path| path.split('.').next() == Some(top));
     let pages = ["docs/deployment.md", CHECKS].map(read_file);
     // Of the checks in Python, the words are variables.
-    let files = read_files(&["deploy"]).into_iter().filter(|file| !file.path.ends_with(".py"));
+    let files = read_files(&["deploy"]).into_iter().filter(|file| !is_python(&file.path));
     for file in files.chain(pages) {
         let words =
             file.text.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '_' | '.'));

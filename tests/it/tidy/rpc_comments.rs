@@ -112,8 +112,8 @@ fn the_comment_of_every_rpc_names_its_role_and_its_errors() {
         for (code, reason) in errors(&rpc.comment) {
             let is_right = codes.get(&reason).is_some_and(|of| of.is_empty() || of.contains(&code));
             if !is_right {
-                let rule = format!("`{code} ({reason})`: {REASONS} has no such reason or code");
-                faults.add(&rpc.file, rpc.line, &rule);
+                let why = format!("`{code} ({reason})`: {REASONS} has no such reason or code");
+                faults.add(&rpc.file, rpc.line, &why);
             }
         }
     }

@@ -244,12 +244,14 @@ class AsyncClient(AsyncServices):
     def openshell(self, gateway: str | None = None) -> grpc.aio.Channel:
         """Returns a channel to a gateway, with the credential of this client, for the stubs of an OpenShell client.
 
-        It is the same one for each call with this gateway, and is closed with the client.
+        It is the same one for each call with this gateway until it is closed, and is closed with the client.
         """
         name = gateway or self.gateway
         named = _named(name)
-        if name in self._more:
-            return self._more[name]
+        known = self._more.get(name)
+        is_closed = known is not None and known.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+        if known is not None and (self._caller.closed or not is_closed):
+            return known
 
         async def metadata(timeout: float | None) -> tuple[tuple[str, str], ...]:
             return (*named, *bearer(await asyncio.to_thread(self._caller.credential.token, timeout)))

@@ -84,6 +84,8 @@ impl DeliveryState {
         for webhook in webhooks {
             match queued.get(&webhook).filter(|sender| sender.receiver_count() > 0) {
                 Some(sender) => sender.send_modify(|count| *count = count.wrapping_add(1)),
+                // Its task is on another replica, or is started again soon.
+                None if self.last_wanted.lock().contains_key(&webhook) => {}
                 None => self.wakeup.notify_one(),
             }
         }
