@@ -186,6 +186,14 @@ impl Ctx {
         }
     }
 
+    /// Whether it is known who holds the key of the caller. During the overlap of a rotation, the previous key can be that
+    /// of a former rotator, who is not one of the people behind the service principal any more, and would count beside it
+    /// (T12).
+    #[must_use]
+    pub fn is_key_holder_known(&self) -> bool {
+        self.caller().is_none_or(|caller| self.app().snapshot.is_key_holder_known(caller))
+    }
+
     /// The caller's role in this scope.
     #[must_use]
     pub fn role(&self) -> Role {

@@ -21,7 +21,6 @@ use crate::names::Name;
 use crate::outbox::AccessSubject;
 use crate::outbox::event_types;
 use crate::resources::access_bindings::effect;
-use crate::resources::stored_rules::domain::is_key_holder_known;
 use crate::role::Role;
 use crate::seal::{fill_random, hex};
 use crate::secret::Secret;
@@ -154,8 +153,8 @@ pub async fn create(
         key_prefix: &key.prefix,
         role,
         created_by,
-        // Whoever holds the key of the caller is behind what it makes (T12).
-        maker: ctx.principal().filter(|_| is_key_holder_known(ctx)),
+        // The person who holds the key of the caller is behind what it makes (T12).
+        maker: ctx.principal().filter(|_| ctx.is_key_holder_known()),
         created_at: now,
         expires_at,
     };
@@ -263,7 +262,7 @@ pub async fn rotate(
             let holders = store::key_holders(tx, found.id).await?;
             // A service principal that has rotated itself leads to no person.
             let own = || PrincipalId::ServicePrincipal(found.id);
-            let is_known = is_key_holder_known(ctx);
+            let is_known = ctx.is_key_holder_known();
             let new = store::KeyReplacement {
                 key_hash: &key.hash,
                 key_prefix: &key.prefix,

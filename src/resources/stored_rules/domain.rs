@@ -73,17 +73,9 @@ pub fn caller_facts(
     let principal = ctx.principal().ok_or_else(unknown)?;
     let is_maker_known = workflows.is_empty()
         || matches!(principal, PrincipalId::User(_))
-        || (is_key_holder_known(ctx)
+        || (ctx.is_key_holder_known()
             && People::on_gateway(&ctx.app().snapshot, gateway).is_holder_known(principal));
     Ok(CallerFacts { role: ctx.role(), is_maker_known })
-}
-
-/// Returns whether it is known who holds the key of the caller. During the overlap of a rotation, the previous key can
-/// be that of a former rotator, who is not one of the people behind the service principal any more, and would count
-/// beside it (T12).
-#[must_use]
-pub fn is_key_holder_known(ctx: &Ctx) -> bool {
-    ctx.caller().is_none_or(|caller| ctx.app().snapshot.is_key_holder_known(caller))
 }
 
 /// Returns the data of an event about a workflow.

@@ -188,19 +188,20 @@ fn t09_a_repeated_grpc_encoding_header_is_refused() {
         run_on_sqlite(move |sg| async move {
             let gateway = start_simulator(generation).await;
             sg.register_gateway("alpha", gateway.addr()).await;
-            let before = gateway.calls();
+            let methods = ["GetProvider", "ListProviders", "WatchSandbox"];
             let mut raw = RawClient::connect(&sg).await;
             // A repeated field is refused in a message without compression. A repeated header must not bypass this
             // check.
             let twice = add_length_prefix(&[0x0a, 1, b'a', 0x0a, 1, b'b']);
-            for method in ["GetProvider", "ListProviders", "WatchSandbox"] {
+            for method in methods {
                 let head = raw.request(method, "alpha").header("grpc-encoding", "identity");
                 let head = head.header("grpc-encoding", "identity");
                 let answer = raw.call(head, std::slice::from_ref(&twice)).await;
                 let (code, reason) = answer.refusal();
                 assert_eq!((code, reason.as_str()), ("3", "MESSAGE_AMBIGUOUS"), "{method}");
             }
-            assert_eq!(gateway.calls(), before);
+            let calls = gateway.calls();
+            assert!(!calls.keys().any(|path| methods.iter().any(|method| path.ends_with(method))));
             sg.finish().await;
             gateway.stop().await;
         });

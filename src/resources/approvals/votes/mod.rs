@@ -25,7 +25,6 @@ use crate::error::{Error, Reason, ResourceKind};
 use crate::feed;
 use crate::governance::{Decision, Outcome, People, Why};
 use crate::outbox::event_types;
-use crate::resources::stored_rules::domain::is_key_holder_known;
 use crate::resources::write_intents::domain as write_intents;
 
 /// Maximum number of votes in one call.
@@ -267,7 +266,7 @@ fn check_key(
     decision: Decision,
 ) -> Result<(), Error> {
     let is_governed = !standing.rules.workflows.is_empty();
-    if decision == Decision::Approve && is_governed && !is_key_holder_known(ctx) {
+    if decision == Decision::Approve && is_governed && !ctx.is_key_holder_known() {
         return Err(cannot_count(round, Why::MakerUnknown));
     }
     Ok(())
