@@ -75,6 +75,8 @@ impl<T> Batches<T> {
                     }
                 }
                 Err(error) => {
+                    // Its jobs, of which this is one, wait for what they would get.
+                    drop(batch);
                     debug!(
                         error = &error as &dyn std::error::Error,
                         "a batch of leases has failed"
