@@ -75,7 +75,7 @@ impl<T> Batches<T> {
                     }
                 }
                 Err(error) => {
-                    // Its jobs, of which this is one, wait for what they would get.
+                    // Ends the wait of each job of the batch, including this one, whose sender it holds.
                     drop(batch);
                     debug!(
                         error = &error as &dyn std::error::Error,
